@@ -1,0 +1,3 @@
+//! The `bitnet` command.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,1 @@
+//! Memory pools, devices, tensors and the CPU backend.

@@ -1,0 +1,2 @@
+//! KV blocks, sampling, scheduling and the generation engine.
+#![forbid(unsafe_code)]
