@@ -1,3 +1,5 @@
 //! The `bitnet` command.
 #![forbid(unsafe_code)]
-fn main() {}
+fn main() {
+    println!("nothing to run yet");
+}
