@@ -1,0 +1,51 @@
+//! Five ternary digits in a byte.
+//!
+//! The digits, first one most significant, are a number `v` below 243; the byte is `ceil(v * 256 / 243)`, so that digit `k` is the
+//! carry of a multiplication: `((byte * 3^k mod 256) * 3) >> 8`. Digits are codes plus one.
+
+const fn digit(byte: u8, k: u32) -> u8 {
+    let shifted = (byte as u32 * 3u32.pow(k)) & 255;
+    ((shifted * 3) >> 8) as u8
+}
+
+const fn table() -> [[i8; 5]; 256] {
+    let mut codes = [[0; 5]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut k = 0;
+        while k < 5 {
+            codes[byte][k] = digit(byte as u8, k as u32) as i8 - 1;
+            k += 1;
+        }
+        byte += 1;
+    }
+    codes
+}
+
+/// The five codes of every byte, most significant digit first.
+pub static CODES: [[i8; 5]; 256] = table();
+
+/// The byte of up to five codes, most significant digit first; missing ones are digit 0.
+#[inline]
+pub fn pack(codes: impl IntoIterator<Item = i8>) -> u8 {
+    let (mut value, mut count) = (0u32, 0);
+    for code in codes {
+        value = value * 3 + (code + 1) as u32;
+        count += 1;
+    }
+    value *= 3u32.pow(5 - count);
+    (value * 256).div_ceil(243) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_of_five_codes_comes_back() {
+        for value in 0..243i32 {
+            let codes: [i8; 5] = std::array::from_fn(|k| (value / 3i32.pow(4 - k as u32) % 3 - 1) as i8);
+            assert_eq!(CODES[usize::from(pack(codes))], codes);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What all dense formats share: rows of blocks of floats.
+
+use crate::{
+    Error, Format, Result, Ternary,
+    format::{Codec, expect, row_blocks},
+};
+
+/// A block of floats of one format.
+pub trait Dense: Sync {
+    /// The format.
+    const FORMAT: Format;
+    /// Its name.
+    const NAME: &'static str;
+    /// Values of a block.
+    const LEN: usize;
+    /// Bytes of a block.
+    const BYTES: usize;
+
+    /// Bytes to floats.
+    fn read(block: &[u8], out: &mut [f32]);
+
+    /// Floats to bytes; `false` where the format is only read.
+    fn write(values: &[f32], block: &mut [u8]) -> bool;
+}
+
+impl<D: Dense> Codec for D {
+    fn name(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn is_ternary(&self) -> bool {
+        false
+    }
+
+    fn block_len(&self) -> usize {
+        D::LEN
+    }
+
+    fn block_bytes(&self) -> usize {
+        D::BYTES
+    }
+
+    fn tensor_bytes(&self, rows: usize, cols: usize) -> Result<usize> {
+        row_blocks(D::FORMAT, rows, cols, D::LEN, D::BYTES)
+    }
+
+    fn unpack(&self, _: &[u8], _: usize, _: usize) -> Result<Ternary> {
+        Err(Error::Undefined { format: D::FORMAT, what: "unpacking to ternary codes" })
+    }
+
+    fn pack(&self, _: &Ternary) -> Result<Vec<u8>> {
+        Err(Error::Undefined { format: D::FORMAT, what: "packing ternary codes" })
+    }
+
+    fn dequantize_row(&self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+        expect(D::FORMAT, "bytes", self.tensor_bytes(1, out.len())?, bytes.len())?;
+        for (block, out) in bytes.chunks_exact(D::BYTES).zip(out.chunks_exact_mut(D::LEN)) {
+            D::read(block, out);
+        }
+        Ok(())
+    }
+
+    fn quantize_row(&self, row: &[f32], out: &mut [u8]) -> Result<()> {
+        expect(D::FORMAT, "bytes", self.tensor_bytes(1, row.len())?, out.len())?;
+        if let Some(index) = row.iter().position(|x| !x.is_finite()) {
+            let (format, value) = (D::FORMAT, row[index]);
+            return Err(Error::Scale { format, index, value, rule: "a finite number" });
+        }
+        for (values, block) in row.chunks_exact(D::LEN).zip(out.chunks_exact_mut(D::BYTES)) {
+            if !D::write(values, block) {
+                return Err(Error::Undefined { format: D::FORMAT, what: "rounding floats to it" });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! One file a format: where every value lies, pack, unpack, and for ternary ones the meaning of a dot product.
+
+pub mod base3;
+mod dense;
+pub mod float;
+mod groups;
+pub mod hf_packed;
+pub mod i2s;
+pub mod iq1_bn;
+pub mod iq2_bn;
+pub mod iq2_bn_r4;
+pub mod ptq1;
+pub mod q2_0;
+pub mod q4_0;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q6_k;
+pub mod q8_0;
+pub mod tl;
+pub mod tq1;
+pub mod tq2;
+
+use crate::{Error, Format, Result};
+
+/// Whether any of the four 2-bit fields of a byte is 3.
+#[inline]
+fn has_three(byte: u8) -> bool {
+    byte & (byte >> 1) & 0x55 != 0
+}
+
+/// Refuses bytes with a field of 3 by the first of them.
+fn refuse_threes(format: Format, bytes: &[u8]) -> Result<()> {
+    match bytes.iter().position(|&byte| has_three(byte)) {
+        Some(byte) => Err(Error::Code { format, byte }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a scale that is not a finite number.
+fn finite(format: Format, index: usize, value: f32) -> Result<f32> {
+    if value.is_finite() {
+        Ok(value)
+    } else {
+        Err(Error::Scale { format, index, value, rule: "a finite number" })
+    }
+}
