@@ -1,0 +1,171 @@
+//! Times the kernels against what the machine can do: `cargo run --release -p bitnet-core --example kernels [threads] [tier]`.
+//!
+//! Decode (one token) is given as a share of the read bandwidth, prefill as a share of the integer peak. Shares taken in one
+//! run can be compared with each other; times of a shared machine cannot.
+
+use bitnet_core::cpu::ceilings::{best_rate, integer_peak, read_bandwidth};
+use bitnet_core::cpu::kernels::{Kernels, MatmulT};
+use bitnet_core::cpu::threads::Threads;
+use bitnet_core::ops::attention::Past;
+use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
+use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvShape};
+use std::hint::black_box;
+
+const PASSES: usize = 7;
+
+/// Bytes of weights that are streamed: beyond every cache.
+const STREAM: usize = 256 << 20;
+
+struct Bench {
+    threads: Threads,
+    kernels: &'static Kernels,
+    bandwidth: f64,
+    peak: f64,
+}
+
+impl Bench {
+    fn new(n: usize, kernels: &'static Kernels) -> Self {
+        let threads = Threads::new(n);
+        let data = vec![1u64; STREAM / 8];
+        let bandwidth = read_bandwidth(&threads, &data, 2 * PASSES);
+        let peak = integer_peak(&threads, kernels, 2 * PASSES);
+        println!(
+            "{} on {} threads: read {:.1} GB/s, int8 {:.0} GMAC/s",
+            kernels.name,
+            n,
+            bandwidth / 1e9,
+            peak / 1e9
+        );
+        Self { threads, kernels, bandwidth, peak }
+    }
+
+    fn bytes(&self, what: &str, rate: f64) {
+        println!(
+            "{what:40} {:8.1} GB/s    {:4.0} % of the read bandwidth",
+            rate / 1e9,
+            100.0 * rate / self.bandwidth
+        );
+    }
+
+    fn macs(&self, what: &str, rate: f64) {
+        println!(
+            "{what:40} {:8.1} GMAC/s  {:4.0} % of the integer peak",
+            rate / 1e9,
+            100.0 * rate / self.peak
+        );
+    }
+
+    fn ternary(&self, tokens: usize, cols: usize) {
+        let decode = tokens <= 8;
+        let rows = if decode { STREAM * 4 / cols / 8 * 8 } else { 2560 };
+        let bytes = vec![0x46u8; rows * cols / 4];
+        let codes: Vec<i8> = (0..tokens * cols).map(|i| (i * 37) as i8).collect();
+        let (factors, sums) = (vec![2.0; tokens], vec![1; tokens]);
+        let x = CodeRows { codes: &codes, scales: &factors, sums: &sums };
+        let mut y = vec![0.0; tokens * rows];
+        let work = if decode { bytes.len() } else { tokens * rows * cols };
+        let rate = best_rate(PASSES, work as f64, || {
+            self.threads.for_each_columns(&mut y, rows, 8, |mut y| {
+                let range = y.range();
+                let weight = TernaryRows {
+                    bytes: &bytes[range.start * cols / 4..range.end * cols / 4],
+                    scales: &[0.5],
+                };
+                (self.kernels.bit_matmul)(weight, x, &mut y);
+            });
+        });
+        black_box(&y);
+        let what = format!("bit_matmul, {tokens} tokens, {cols} columns");
+        if decode { self.bytes(&what, rate) } else { self.macs(&what, rate) }
+    }
+
+    fn dense(&self, name: &str, kernel: MatmulT, tokens: usize, bytes_of_256: usize) {
+        let cols = 2560;
+        let row_bytes = cols / 256 * bytes_of_256;
+        let rows = STREAM / row_bytes / 16 * 16 / if tokens > 8 { 16 } else { 1 };
+        let weight = vec![0x21u8; rows * row_bytes];
+        let x = vec![0.01f32; tokens * cols];
+        let mut y = vec![0.0; tokens * rows];
+        let pass = || {
+            self.threads.for_each_columns(&mut y, rows, 16, |mut y| {
+                let range = y.range();
+                kernel(&weight[range.start * row_bytes..range.end * row_bytes], &x, &mut y);
+            });
+        };
+        let what = format!("matmul_t {name}, {tokens} tokens");
+        if tokens <= 8 {
+            self.bytes(&what, best_rate(PASSES, weight.len() as f64, pass));
+        } else {
+            let rate = best_rate(PASSES, (tokens * rows * cols) as f64, pass);
+            println!("{what:40} {:8.1} GMAC/s", rate / 1e9);
+        }
+        black_box(&y);
+    }
+
+    fn attention(&self, storage: CacheType, positions: usize, heads: usize) {
+        let shape = KvShape { heads: 5, head_dim: 128, storage };
+        let blocks: Vec<u32> = (0..(positions.div_ceil(BLOCK_LEN)) as u32).collect();
+        let cache = vec![0x11u8; shape.block_bytes() * blocks.len()];
+        let q = vec![0.1; heads * 128];
+        let attention = self.kernels.attention(storage);
+        let mut y = vec![0.0; 5 * heads * 128];
+        let rate = best_rate(PASSES * 3, cache.len() as f64, || {
+            self.threads.for_each_item_mut(&mut y, heads * 128, |head, y| {
+                attention(&q, &Past { cache: &cache, shape, blocks: &blocks, head, len: positions }, y);
+            });
+        });
+        black_box(&y);
+        self.bytes(&format!("attention {storage:?}, {positions} positions, 5 x {heads} heads"), rate);
+    }
+
+    fn row(&self, what: &str, bytes: usize, mut run: impl FnMut()) {
+        let rate = best_rate(PASSES, 1000.0 * bytes as f64, || (0..1000).for_each(|_| run()));
+        println!("{what:40} {:8.1} GB/s    {:6.2} us", rate / 1e9, bytes as f64 / rate * 1e6);
+    }
+
+    fn rows(&self) {
+        let k = self.kernels;
+        let (x, w) = (vec![0.3f32; 2560], vec![1.1f32; 2560]);
+        let (mut y, mut codes) = (vec![0.0f32; 2560], vec![0i8; 2560]);
+        self.row("rms_norm 2560", 4 * 2560, || (k.rms_norm)(&x, &w, 1e-5, black_box(&mut y)));
+        self.row("quantize_activation 2560", 4 * 2560, || {
+            _ = (k.quantize_activation)(&x, black_box(&mut codes))
+        });
+        self.row("glu_silu 2560", 8 * 2560, || (k.glu_silu)(&x, &w, black_box(&mut y)));
+        self.row("glu_relu2 2560", 8 * 2560, || (k.glu_relu2)(&x, &w, black_box(&mut y)));
+        self.row("add 2560", 8 * 2560, || (k.add)(black_box(&mut y), &x));
+        self.row("rope 20 x 128", 4 * 2560, || {
+            y.chunks_mut(128).for_each(|y| (k.rope)(black_box(y), &x[..64], &w[..64]));
+        });
+        self.row("softmax 2560", 4 * 2560, || (k.softmax)(&x, black_box(&mut y)));
+        let mut half = vec![0u8; 5120];
+        self.row("write_f16 2560", 4 * 2560, || (k.write_f16)(&x, black_box(&mut half)));
+        self.row("read_f16 2560", 2 * 2560, || (k.read_f16)(&half, black_box(&mut y)));
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let n = arguments.next().map_or(2, |n| n.parse().expect("a number of threads"));
+    let kernels = arguments
+        .next()
+        .map_or(Kernels::best(), |name| Kernels::by_name(&name).expect("a tier of this machine"));
+    let bench = Bench::new(n, kernels);
+    for (tokens, cols) in
+        [(1, 2560), (1, 6912), (2, 2560), (4, 2560), (8, 2560), (16, 2560), (512, 2560), (512, 6912)]
+    {
+        bench.ternary(tokens, cols);
+    }
+    for tokens in [1, 2, 4, 64] {
+        bench.dense("f32", kernels.matmul_t_f32, tokens, 1024);
+        bench.dense("f16", kernels.matmul_t_f16, tokens, 512);
+        bench.dense("bf16", kernels.matmul_t_bf16, tokens, 512);
+        bench.dense("q8_0", kernels.matmul_t_q8_0, tokens, 272);
+        bench.dense("q6_k", kernels.matmul_t_q6_k, tokens, 210);
+    }
+    for storage in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
+        bench.attention(storage, 4096, 4);
+        bench.attention(storage, 4096, 1);
+    }
+    bench.rows();
+}

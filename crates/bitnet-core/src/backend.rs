@@ -1,0 +1,171 @@
+//! What a device must do. Every op has a default that runs the reference tier on the host, so that a new backend is
+//! correct before it is fast; what it leaves to the default is counted.
+
+use crate::{
+    Result, host,
+    memory::RawAlloc,
+    ops::{Glu, PagedSpan, cache::KvShape},
+    packed::PackedView,
+    view::{View, ViewMut},
+};
+
+/// Activations quantized per token, to read. `C'` is the number of columns padded to whole weight blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct CodesView<'a> {
+    /// `[T, C']` i8 codes, zero behind the last column.
+    pub codes: View<'a>,
+    /// `[T]` f32 factors 127/absmax that the codes were multiplied by.
+    pub scales: View<'a>,
+    /// `[T]` i32 sums of each row of codes.
+    pub sums: View<'a>,
+}
+
+/// Activations quantized per token, to write. Shapes as in [`CodesView`].
+#[derive(Debug)]
+pub struct CodesMut<'a> {
+    /// `[T, C']` i8 codes.
+    pub codes: ViewMut<'a>,
+    /// `[T]` f32 factors.
+    pub scales: ViewMut<'a>,
+    /// `[T]` i32 sums.
+    pub sums: ViewMut<'a>,
+}
+
+/// Which positions of a paged cache the tokens of a batch stand at.
+#[derive(Clone, Copy, Debug)]
+pub struct Paged<'a> {
+    /// One entry a sequence; their tokens lie one after the other.
+    pub spans: &'a [PagedSpan<'a>],
+    /// Heads and storage of the cache.
+    pub shape: KvShape,
+}
+
+/// A device. Shapes: `T` tokens, `C` columns, `H` query heads, `K` kv heads, `D` head dim, `O` outputs.
+///
+/// The ops of this crate check shapes and types before they call a backend; a backend need not check again.
+pub trait Backend: RawAlloc {
+    /// Name, such as `cpu/avx512`.
+    fn name(&self) -> &str;
+
+    /// Threads that share the work of an op.
+    fn threads(&self) -> usize;
+
+    /// Ops so far that were left to the host's reference.
+    fn fallbacks(&self) -> u64;
+
+    /// Counts an op that was left to the host's reference.
+    fn count_fallback(&self);
+
+    /// Copies bytes from the host into contiguous rows.
+    ///
+    /// # Errors
+    /// Where the sizes differ or the copy fails.
+    fn upload(&self, src: &[u8], dst: ViewMut<'_>) -> Result<()>;
+
+    /// Copies contiguous rows to the host.
+    ///
+    /// # Errors
+    /// Where the sizes differ or the copy fails.
+    fn download(&self, src: View<'_>, dst: &mut [u8]) -> Result<()>;
+
+    /// Waits until everything that was launched is done.
+    ///
+    /// # Errors
+    /// Where a launched op failed.
+    fn synchronize(&self) -> Result<()>;
+
+    /// Rows `ids` of a stored matrix: `y: [T, C]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn embedding(&self, table: PackedView<'_>, ids: &[u32], y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.embedding(host::fetch_packed(self, table)?.view(), ids, y))
+    }
+
+    /// `y = x / sqrt(mean(x²) + eps) * weight` a row. `x, y: [T, C]`, `weight: [C]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn rms_norm(&self, x: View<'_>, weight: View<'_>, eps: f32, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.rms_norm(host::fetch(self, x)?.view(), host::fetch(self, weight)?.view(), eps, y)
+        })
+    }
+
+    /// Absmax int8 codes of each row of `x: [T, C]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn quantize_activation(&self, x: View<'_>, y: CodesMut<'_>) -> Result<()> {
+        host::quantize_activation(self, x, y)
+    }
+
+    /// `y: [T, O]` = activation codes times ternary codes, summed in i32, times the scales.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn bit_matmul(&self, x: CodesView<'_>, weight: PackedView<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            let codes = host::fetch_codes(self, x)?;
+            cpu.bit_matmul(codes.view(), host::fetch_packed(self, weight)?.view(), y)
+        })
+    }
+
+    /// `y: [T, O] = x: [T, C] · weightᵀ` with a stored (not ternary) weight, in f32.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn matmul_t(&self, x: View<'_>, weight: PackedView<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.matmul_t(host::fetch(self, x)?.view(), host::fetch_packed(self, weight)?.view(), y)
+        })
+    }
+
+    /// Rotates halves of each head in place. `x: [T, H, D]`, `cos, sin: [T, D/2]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn rope(&self, x: ViewMut<'_>, cos: View<'_>, sin: View<'_>) -> Result<()> {
+        host::run(self, x, |cpu, x| {
+            cpu.rope(x, host::fetch(self, cos)?.view(), host::fetch(self, sin)?.view())
+        })
+    }
+
+    /// `y = act(gate) * up`. All `[T, F]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn glu(&self, kind: Glu, gate: View<'_>, up: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.glu(kind, host::fetch(self, gate)?.view(), host::fetch(self, up)?.view(), y)
+        })
+    }
+
+    /// `x += y` in place. Both `[T, C]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn add_assign(&self, x: ViewMut<'_>, y: View<'_>) -> Result<()> {
+        host::run(self, x, |cpu, x| cpu.add_assign(x, host::fetch(self, y)?.view()))
+    }
+
+    /// Writes `k, v: [T, K, D]` of every token to its slot of the cache (u8, see [`KvShape`]).
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn kv_store(&self, k: View<'_>, v: View<'_>, paged: Paged<'_>, cache: ViewMut<'_>) -> Result<()> {
+        host::run(self, cache, |cpu, cache| {
+            cpu.kv_store(host::fetch(self, k)?.view(), host::fetch(self, v)?.view(), paged, cache)
+        })
+    }
+
+    /// Causal attention of `q: [T, H, D]` over the cache: `y: [T, H, D]`, scores scaled by `1/sqrt(D)`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn attention(&self, q: View<'_>, paged: Paged<'_>, cache: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.attention(host::fetch(self, q)?.view(), paged, host::fetch(self, cache)?.view(), y)
+        })
+    }
+}

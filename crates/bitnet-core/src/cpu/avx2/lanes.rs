@@ -1,0 +1,100 @@
+//! Sixteen floats in two registers.
+
+use crate::lanes::Lanes;
+use crate::math::LANES;
+use std::arch::x86_64::*;
+
+/// Exists only in code compiled for AVX2 and F16C.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct F32x16([__m256; 2]);
+
+/// The two halves of an array.
+#[inline(always)]
+fn halves<T, const N: usize>(all: &[T]) -> [&[T; N]; 2] {
+    let (low, high) = all.split_at(N);
+    [low.as_array().expect("two halves"), high.as_array().expect("two halves")]
+}
+
+impl Lanes for F32x16 {
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: this code is compiled for AVX2.
+        Self([unsafe { _mm256_set1_ps(value) }; 2])
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32; LANES]) -> Self {
+        Self(halves::<f32, 8>(values).map(|half| {
+            // SAFETY: the array has the size of the load, which needs no alignment.
+            unsafe { _mm256_loadu_ps(half.as_ptr()) }
+        }))
+    }
+
+    #[inline(always)]
+    fn load_f32(bytes: &[u8; 64]) -> Self {
+        Self(halves::<u8, 32>(bytes).map(|half| {
+            // SAFETY: as in `load`; x86 is little-endian.
+            unsafe { _mm256_loadu_ps(half.as_ptr().cast()) }
+        }))
+    }
+
+    #[inline(always)]
+    fn load_f16(bytes: &[u8; 32]) -> Self {
+        Self(halves::<u8, 16>(bytes).map(|half| {
+            // SAFETY: the array has the size of the load, which needs no alignment.
+            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(half.as_ptr().cast())) }
+        }))
+    }
+
+    #[inline(always)]
+    fn load_bf16(bytes: &[u8; 32]) -> Self {
+        Self(halves::<u8, 16>(bytes).map(|half| {
+            // SAFETY: the array has the size of the load, which needs no alignment.
+            let words = unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(half.as_ptr().cast())) };
+            // SAFETY: this code is compiled for AVX2.
+            unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)) }
+        }))
+    }
+
+    #[inline(always)]
+    fn load_i8(bytes: &[u8; 16]) -> Self {
+        Self(halves::<u8, 8>(bytes).map(|half| {
+            // SAFETY: the array has the size of the load, which needs no alignment.
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(half.as_ptr().cast()))) }
+        }))
+    }
+
+    #[inline(always)]
+    fn f16(bits: u16) -> f32 {
+        // SAFETY: this code is compiled for F16C.
+        unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
+    }
+
+    #[inline(always)]
+    fn prefetch(address: *const u8) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: this code is compiled for AVX2.
+        Self(std::array::from_fn(|i| unsafe { _mm256_add_ps(self.0[i], other.0[i]) }))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: this code is compiled for AVX2.
+        Self(std::array::from_fn(|i| unsafe { _mm256_mul_ps(self.0[i], other.0[i]) }))
+    }
+
+    #[inline(always)]
+    fn to_array(self) -> [f32; LANES] {
+        let mut values = [0.0; LANES];
+        for (half, values) in self.0.into_iter().zip(values.as_chunks_mut::<8>().0) {
+            // SAFETY: the array has the size of the store, which needs no alignment.
+            unsafe { _mm256_storeu_ps(values.as_mut_ptr(), half) };
+        }
+        values
+    }
+}

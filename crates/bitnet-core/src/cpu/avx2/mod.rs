@@ -1,0 +1,21 @@
+//! 256-bit vectors.
+
+pub(super) mod bit_matmul;
+pub(super) mod lanes;
+mod peak;
+
+tier! {
+    name: "avx2",
+    features: "avx2,f16c",
+    lanes: lanes::F32x16,
+    rows: 2,
+    tokens: 2,
+    heads: 2,
+    bit_matmul: bit_matmul::multiply,
+    integer_peak: peak::integer_peak,
+}
+
+/// Whether the processor runs this tier.
+pub(super) fn is_present() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
+}

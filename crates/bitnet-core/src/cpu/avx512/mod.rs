@@ -1,0 +1,24 @@
+//! 512-bit vectors with the integer dot product of AVX-512 VNNI.
+
+mod bit_matmul;
+mod lanes;
+mod peak;
+
+tier! {
+    name: "avx512",
+    features: "avx512f,avx512bw,avx512vl,avx512vnni",
+    lanes: lanes::F32x16,
+    rows: 4,
+    tokens: 4,
+    heads: 4,
+    bit_matmul: bit_matmul::multiply,
+    integer_peak: peak::integer_peak,
+}
+
+/// Whether the processor runs this tier.
+pub(super) fn is_present() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+}

@@ -1,0 +1,310 @@
+//! The CPU as a device: ops are cut into independent outputs, shared between threads, and given to the kernels of a tier.
+
+use super::{
+    kernels::{Kernels, MatmulT},
+    partition::ColumnsMut,
+    threads::Threads,
+};
+use crate::{
+    Error, Result,
+    backend::{Backend, CodesMut, CodesView, Paged},
+    memory::{self, Host, RawAlloc, RawMem},
+    ops::{
+        Glu,
+        attention::Past,
+        bit_matmul::{CodeRows, TernaryRows},
+        cache::BLOCK_LEN,
+    },
+    packed::{PackedView, padded_cols},
+    view::{View, ViewMut},
+};
+use bitnet_quant::Format;
+use std::ops::Range;
+
+/// Elements of an elementwise op that are worth a thread of their own.
+const ELEMENTS: usize = 16_384;
+/// Rows of a matrix are shared in multiples of this, so that kernels see whole tiles.
+const ROW_TILE: usize = 8;
+/// Rows that are dequantized at a time where no kernel computes with the stored format.
+const DEQUANTIZED_ROWS: usize = 8;
+
+/// The CPU with the kernels of one tier and a team of threads.
+pub struct CpuBackend {
+    name: String,
+    kernels: &'static Kernels,
+    threads: Threads,
+}
+
+impl CpuBackend {
+    /// A backend over a tier that this CPU has.
+    pub fn new(kernels: &'static Kernels, threads: usize) -> Self {
+        Self { name: format!("cpu/{}", kernels.name), kernels, threads: Threads::new(threads) }
+    }
+
+    /// The kernel for a stored format, where there is one.
+    fn matmul_t_kernel(&self, format: Format) -> Option<MatmulT> {
+        Some(match format {
+            Format::F32 => self.kernels.matmul_t_f32,
+            Format::F16 => self.kernels.matmul_t_f16,
+            Format::BF16 => self.kernels.matmul_t_bf16,
+            Format::Q8_0 => self.kernels.matmul_t_q8_0,
+            Format::Q6K => self.kernels.matmul_t_q6_k,
+            _ => return None,
+        })
+    }
+
+    /// Calls `f` with the rows of `y` that hold at least [`ELEMENTS`] elements together.
+    fn rows(&self, y: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+        let each = ELEMENTS.div_ceil(width.max(1));
+        self.threads.for_each_chunk_mut(y, each * width.max(1), |chunk, rows| {
+            for (i, row) in rows.chunks_mut(width).enumerate() {
+                f(chunk * each + i, row);
+            }
+        });
+    }
+}
+
+// SAFETY: everything is left to `Host`, which keeps the contract.
+unsafe impl RawAlloc for CpuBackend {
+    fn alloc(&self, bytes: usize, align: usize) -> memory::Result<RawMem> {
+        Host.alloc(bytes, align)
+    }
+
+    unsafe fn free(&self, mem: RawMem) {
+        // SAFETY: the caller's promise is the one that `Host` asks for.
+        unsafe { Host.free(mem) }
+    }
+
+    fn alignment(&self) -> usize {
+        Host.alignment()
+    }
+
+    fn host_addressable(&self) -> bool {
+        true
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
+    fn fallbacks(&self) -> u64 {
+        0
+    }
+
+    fn count_fallback(&self) {}
+
+    fn upload(&self, src: &[u8], dst: ViewMut<'_>) -> Result<()> {
+        copy("upload", src, dst.into_bytes("upload")?)
+    }
+
+    fn download(&self, src: View<'_>, dst: &mut [u8]) -> Result<()> {
+        copy("download", src.as_bytes("download")?, dst)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn embedding(&self, table: PackedView<'_>, ids: &[u32], y: ViewMut<'_>) -> Result<()> {
+        let bytes = table.data.as_slice::<u8>("embedding")?;
+        let row_bytes = table.format.tensor_bytes(1, table.cols)?;
+        let y = y.into_slice::<f32>("embedding")?;
+        let failed = FirstError::default();
+        self.rows(y, table.cols, |t, y| {
+            let row = &bytes[ids[t] as usize * row_bytes..][..row_bytes];
+            failed.keep(table.format.dequantize_row(row, y));
+        });
+        failed.into_result()
+    }
+
+    fn rms_norm(&self, x: View<'_>, weight: View<'_>, eps: f32, y: ViewMut<'_>) -> Result<()> {
+        let (x, weight) = (x.as_slice::<f32>("rms_norm")?, weight.as_slice::<f32>("rms_norm")?);
+        let width = weight.len();
+        self.rows(y.into_slice("rms_norm")?, width, |row, y| {
+            (self.kernels.rms_norm)(&x[row * width..][..width], weight, eps, y);
+        });
+        Ok(())
+    }
+
+    fn quantize_activation(&self, x: View<'_>, y: CodesMut<'_>) -> Result<()> {
+        let op = "quantize_activation";
+        let width = x.shape().last();
+        let x = x.as_slice::<f32>(op)?;
+        let codes = y.codes.into_slice::<i8>(op)?;
+        let scales = y.scales.into_slice::<f32>(op)?;
+        let sums = y.sums.into_slice::<i32>(op)?;
+        let padded = padded_cols(width);
+        let grain = ELEMENTS.div_ceil(width.max(1));
+        self.threads.for_each_row3(
+            (codes, padded),
+            (scales, 1),
+            (sums, 1),
+            grain,
+            |row, codes, scale, sum| {
+                let quantized = (self.kernels.quantize_activation)(&x[row * width..][..width], codes);
+                (scale[0], sum[0]) = (quantized.scale, quantized.sum);
+            },
+        );
+        Ok(())
+    }
+
+    fn bit_matmul(&self, x: CodesView<'_>, weight: PackedView<'_>, y: ViewMut<'_>) -> Result<()> {
+        let op = "bit_matmul";
+        let bytes = weight.data.as_slice::<u8>(op)?;
+        let scales = weight.scales.ok_or(Error::Format { op, format: weight.format })?.as_slice::<f32>(op)?;
+        let x = CodeRows {
+            codes: x.codes.as_slice(op)?,
+            scales: x.scales.as_slice(op)?,
+            sums: x.sums.as_slice(op)?,
+        };
+        let row_bytes = padded_cols(weight.cols) / 4;
+        self.threads.for_each_columns(y.into_slice(op)?, weight.rows, ROW_TILE, |mut y| {
+            let Range { start, end } = y.range();
+            let bytes = &bytes[start * row_bytes..end * row_bytes];
+            let scales = if scales.len() == 1 { scales } else { &scales[start..end] };
+            (self.kernels.bit_matmul)(TernaryRows { bytes, scales }, x, &mut y);
+        });
+        Ok(())
+    }
+
+    fn matmul_t(&self, x: View<'_>, weight: PackedView<'_>, y: ViewMut<'_>) -> Result<()> {
+        let op = "matmul_t";
+        let (x, bytes) = (x.as_slice::<f32>(op)?, weight.data.as_slice::<u8>(op)?);
+        let row_bytes = weight.format.tensor_bytes(1, weight.cols)?;
+        let failed = FirstError::default();
+        self.threads.for_each_columns(y.into_slice(op)?, weight.rows, ROW_TILE, |mut y| {
+            let bytes = &bytes[y.range().start * row_bytes..y.range().end * row_bytes];
+            match self.matmul_t_kernel(weight.format) {
+                Some(kernel) => kernel(bytes, x, &mut y),
+                None => failed.keep(dequantized(self.kernels.matmul_t_f32, weight, bytes, x, &mut y)),
+            }
+        });
+        failed.into_result()
+    }
+
+    fn rope(&self, x: ViewMut<'_>, cos: View<'_>, sin: View<'_>) -> Result<()> {
+        let (cos, sin) = (cos.as_slice::<f32>("rope")?, sin.as_slice::<f32>("rope")?);
+        let shape = x.shape();
+        let (half, width) = (shape.last() / 2, shape.last() * shape.dims()[1]);
+        self.rows(x.into_slice("rope")?, width, |t, heads| {
+            let angles = t * half..(t + 1) * half;
+            for head in heads.chunks_mut(2 * half) {
+                (self.kernels.rope)(head, &cos[angles.clone()], &sin[angles.clone()]);
+            }
+        });
+        Ok(())
+    }
+
+    fn glu(&self, kind: Glu, gate: View<'_>, up: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        let (gate, up) = (gate.as_slice::<f32>("glu")?, up.as_slice::<f32>("glu")?);
+        let kernel = self.kernels.glu(kind);
+        self.threads.for_each_chunk_mut(y.into_slice("glu")?, ELEMENTS, |chunk, y| {
+            let range = chunk * ELEMENTS..chunk * ELEMENTS + y.len();
+            kernel(&gate[range.clone()], &up[range], y);
+        });
+        Ok(())
+    }
+
+    fn add_assign(&self, x: ViewMut<'_>, y: View<'_>) -> Result<()> {
+        let y = y.as_slice::<f32>("add_assign")?;
+        self.threads.for_each_chunk_mut(x.into_slice("add_assign")?, ELEMENTS, |chunk, x| {
+            (self.kernels.add)(x, &y[chunk * ELEMENTS..][..x.len()]);
+        });
+        Ok(())
+    }
+
+    fn kv_store(&self, k: View<'_>, v: View<'_>, paged: Paged<'_>, cache: ViewMut<'_>) -> Result<()> {
+        let (k, v) = (k.as_slice::<f32>("kv_store")?, v.as_slice::<f32>("kv_store")?);
+        let cache = cache.into_slice::<u8>("kv_store")?;
+        let (shape, d) = (paged.shape, paged.shape.head_dim);
+        let store = self.kernels.kv_store(shape.storage);
+        let positions = paged.spans.iter().flat_map(|s| (s.start..s.start + s.len).map(|p| (s.blocks, p)));
+        for (t, (blocks, position)) in positions.enumerate() {
+            let block = blocks[position / BLOCK_LEN] as usize;
+            for head in 0..shape.heads {
+                let row = (t * shape.heads + head) * d..(t * shape.heads + head + 1) * d;
+                let run = &mut cache[shape.offset(block, head)..][..shape.head_bytes()];
+                store(&k[row.clone()], &v[row], position % BLOCK_LEN, run);
+            }
+        }
+        Ok(())
+    }
+
+    fn attention(&self, q: View<'_>, paged: Paged<'_>, cache: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        let (shape, heads) = (paged.shape, q.shape().dims()[1]);
+        let (q, cache) = (q.as_slice::<f32>("attention")?, cache.as_slice::<u8>("attention")?);
+        let group = heads / shape.heads * shape.head_dim;
+        let kernel = self.kernels.attention(shape.storage);
+        self.threads.for_each_item_mut(y.into_slice("attention")?, group, |item, y| {
+            let (token, head) = (item / shape.heads, item % shape.heads);
+            let (blocks, len) = seen(paged, token);
+            kernel(&q[item * group..][..group], &Past { cache, shape, blocks, head, len }, y);
+        });
+        Ok(())
+    }
+}
+
+/// Block table of a token of the batch, and the positions that it sees.
+fn seen(paged: Paged<'_>, token: usize) -> (&[u32], usize) {
+    let mut first = 0;
+    for span in paged.spans {
+        if token < first + span.len {
+            return (span.blocks, span.start + token - first + 1);
+        }
+        first += span.len;
+    }
+    unreachable!("the op checked that the spans cover all tokens")
+}
+
+/// Rows of a format without a kernel: some at a time as floats, while they are in the cache.
+fn dequantized(
+    kernel: MatmulT,
+    weight: PackedView<'_>,
+    bytes: &[u8],
+    x: &[f32],
+    y: &mut ColumnsMut<'_>,
+) -> bitnet_quant::Result<()> {
+    let rows = y.range().len();
+    let row_bytes = bytes.len() / rows.max(1);
+    let mut floats = vec![0f32; DEQUANTIZED_ROWS * weight.cols];
+    for first in (0..rows).step_by(DEQUANTIZED_ROWS) {
+        let count = DEQUANTIZED_ROWS.min(rows - first);
+        for (i, row) in floats.chunks_mut(weight.cols).take(count).enumerate() {
+            weight.format.dequantize_row(&bytes[(first + i) * row_bytes..][..row_bytes], row)?;
+        }
+        let floats = crate::buffer::as_bytes(&floats[..count * weight.cols]);
+        kernel(floats, x, &mut y.narrow(first..first + count));
+    }
+    Ok(())
+}
+
+fn copy(op: &'static str, src: &[u8], dst: &mut [u8]) -> Result<()> {
+    if src.len() != dst.len() {
+        return Err(Error::Range { op, start: 0, len: src.len(), extent: dst.len() });
+    }
+    dst.copy_from_slice(src);
+    Ok(())
+}
+
+/// Keeps one of the errors that threads meet.
+#[derive(Default)]
+struct FirstError(std::sync::OnceLock<bitnet_quant::Error>);
+
+impl FirstError {
+    fn keep(&self, result: bitnet_quant::Result<()>) {
+        if let Err(error) = result {
+            // Any one of several errors will do.
+            let _ = self.0.set(error);
+        }
+    }
+
+    fn into_result(self) -> Result<()> {
+        self.0.into_inner().map_or(Ok(()), |error| Err(error.into()))
+    }
+}

@@ -1,0 +1,174 @@
+//! The table of kernels of each instruction set.
+//!
+//! Every table gives the same bits. A kernel writes where it is told: it does not allocate, lock, detect features or decide by
+//! types; its operands have been checked by the op.
+
+use super::{ceilings, partition::ColumnsMut};
+use crate::lanes::{Bf16, F16, F32};
+use crate::math::LANES;
+use crate::ops::attention::{self, Past};
+use crate::ops::bit_matmul::{self, CodeRows, TernaryRows};
+use crate::ops::cache::{self, CacheType};
+use crate::ops::glu::{self, Glu};
+use crate::ops::quantize_activation::{self, RowCodes};
+use crate::ops::{add, convert, matmul_t, rms_norm, rope, softmax};
+
+/// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
+pub type MatmulT = fn(weight: &[u8], x: &[f32], y: &mut ColumnsMut<'_>);
+
+/// Attention of one token with query heads that share a kv head. `q, y: [G, D]`.
+pub type Attention = fn(q: &[f32], past: &Past<'_>, y: &mut [f32]);
+
+/// Writes key and value of one position to its slot in the run of a head. `k, v: [D]`.
+pub type KvStore = fn(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]);
+
+/// `y = act(gate) * up`. All `[F]`.
+pub type GluRow = fn(gate: &[f32], up: &[f32], y: &mut [f32]);
+
+/// The kernels of an instruction set. Having a table is the proof that the processor has what it needs.
+pub struct Kernels {
+    /// `scalar`, `avx2` ...
+    pub name: &'static str,
+    /// Runs integer dot products on registers and returns the number of multiply-adds.
+    pub integer_peak: fn(rounds: usize) -> u64,
+    /// All tokens of a step times some rows of a ternary matrix, which are the columns of `y: [T, R]`.
+    pub bit_matmul: fn(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>),
+    /// Int8 codes of a row: `x: [C]`, `codes: [C']`.
+    pub quantize_activation: fn(x: &[f32], codes: &mut [i8]) -> RowCodes,
+    /// Norm of a row: `x, weight, y: [C]`.
+    pub rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]),
+    /// Rotation of one head: `x: [D]`, `cos, sin: [D/2]`.
+    pub rope: fn(x: &mut [f32], cos: &[f32], sin: &[f32]),
+    /// `x += y`.
+    pub add: fn(x: &mut [f32], y: &[f32]),
+    /// Softmax of a row.
+    pub softmax: fn(x: &[f32], y: &mut [f32]),
+    /// Little-endian f16 to floats.
+    pub read_f16: fn(bytes: &[u8], y: &mut [f32]),
+    /// Floats to little-endian f16.
+    pub write_f16: fn(x: &[f32], bytes: &mut [u8]),
+    /// [`Glu::Relu2`].
+    pub glu_relu2: GluRow,
+    /// [`Glu::Silu`].
+    pub glu_silu: GluRow,
+    /// Rows of f32.
+    pub matmul_t_f32: MatmulT,
+    /// Rows of f16.
+    pub matmul_t_f16: MatmulT,
+    /// Rows of bf16.
+    pub matmul_t_bf16: MatmulT,
+    /// Rows of Q8_0 blocks.
+    pub matmul_t_q8_0: MatmulT,
+    /// Rows of Q6_K blocks.
+    pub matmul_t_q6_k: MatmulT,
+    /// Over a cache of f32.
+    pub attention_f32: Attention,
+    /// Over a cache of f16.
+    pub attention_f16: Attention,
+    /// Over a cache of Q8_0.
+    pub attention_q8_0: Attention,
+    /// Into a cache of f32.
+    pub kv_store_f32: KvStore,
+    /// Into a cache of f16.
+    pub kv_store_f16: KvStore,
+    /// Into a cache of Q8_0.
+    pub kv_store_q8_0: KvStore,
+}
+
+impl Kernels {
+    /// The references themselves.
+    pub const SCALAR: Self = Self {
+        name: "scalar",
+        integer_peak: ceilings::scalar_peak,
+        bit_matmul: bit_matmul::reference,
+        quantize_activation: quantize_activation::reference,
+        rms_norm: rms_norm::reference,
+        rope: rope::reference,
+        add: add::reference,
+        softmax: softmax::reference,
+        read_f16: convert::read_f16,
+        write_f16: convert::write_f16,
+        glu_relu2: glu::relu2,
+        glu_silu: glu::silu,
+        matmul_t_f32: matmul_t::multiply::<[f32; LANES], F32, 64, 1, 1, 1>,
+        matmul_t_f16: matmul_t::multiply::<[f32; LANES], F16, 32, 1, 1, 1>,
+        matmul_t_bf16: matmul_t::multiply::<[f32; LANES], Bf16, 32, 1, 1, 1>,
+        matmul_t_q8_0: matmul_t::multiply::<[f32; LANES], matmul_t::Q8_0, 34, 2, 1, 1>,
+        matmul_t_q6_k: matmul_t::multiply::<[f32; LANES], matmul_t::Q6K, 210, 16, 1, 1>,
+        attention_f32: attention::attend::<[f32; LANES], F32, 1>,
+        attention_f16: attention::attend::<[f32; LANES], F16, 1>,
+        attention_q8_0: attention::attend::<[f32; LANES], attention::Q8_0, 1>,
+        kv_store_f32: cache::store_f32,
+        kv_store_f16: cache::store_f16,
+        kv_store_q8_0: cache::store_q8_0,
+    };
+
+    /// The tables that this processor can run, from slow to fast.
+    pub fn available() -> impl Iterator<Item = &'static Self> {
+        TIERS.iter().filter(|(_, present)| present()).map(|(kernels, _)| *kernels)
+    }
+
+    /// The fastest table.
+    pub fn best() -> &'static Self {
+        Self::available().last().expect("every processor runs the scalar tier")
+    }
+
+    /// The table of this name, if this processor can run it.
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        Self::available().find(|kernels| kernels.name == name)
+    }
+
+    /// The row kernel of a gated linear unit.
+    pub fn glu(&self, kind: Glu) -> GluRow {
+        match kind {
+            Glu::Relu2 => self.glu_relu2,
+            Glu::Silu => self.glu_silu,
+        }
+    }
+
+    /// The attention kernel over a kind of cache.
+    pub fn attention(&self, storage: CacheType) -> Attention {
+        match storage {
+            CacheType::F32 => self.attention_f32,
+            CacheType::F16 => self.attention_f16,
+            CacheType::Q8_0 => self.attention_q8_0,
+        }
+    }
+
+    /// The kernel that writes to a kind of cache.
+    pub fn kv_store(&self, storage: CacheType) -> KvStore {
+        match storage {
+            CacheType::F32 => self.kv_store_f32,
+            CacheType::F16 => self.kv_store_f16,
+            CacheType::Q8_0 => self.kv_store_q8_0,
+        }
+    }
+}
+
+/// Every table of this architecture, from slow to fast, and whether the processor has what it needs.
+type Tiers = [(&'static Kernels, fn() -> bool)];
+
+#[cfg(target_arch = "x86_64")]
+const TIERS: &Tiers = &[
+    (&Kernels::SCALAR, || true),
+    (&super::avx2::TABLE, super::avx2::is_present),
+    (&super::avxvnni::TABLE, super::avxvnni::is_present),
+    (&super::avx512::TABLE, super::avx512::is_present),
+];
+
+#[cfg(target_arch = "aarch64")]
+const TIERS: &Tiers = &[
+    (&Kernels::SCALAR, || true),
+    // Every 64-bit Arm has NEON.
+    (&super::neon::TABLE, || true),
+    (&super::neon_dotprod::TABLE, super::neon_dotprod::is_present),
+];
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const TIERS: &Tiers = &[(&Kernels::SCALAR, || true)];
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Kernels").field(&self.name).finish()
+    }
+}

@@ -1,0 +1,24 @@
+//! The CPU backend.
+#![expect(unsafe_code, reason = "threads share slices, and instruction sets need intrinsics")]
+
+mod backend;
+#[macro_use]
+mod tier;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
+pub mod ceilings;
+pub mod kernels;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_dotprod;
+pub mod partition;
+pub mod threads;
+pub mod topology;
+
+pub use backend::CpuBackend;

@@ -1,0 +1,113 @@
+//! Sixteen floats in four registers.
+
+use crate::lanes::Lanes;
+use crate::math::LANES;
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+/// Exists only in code compiled for NEON, which every 64-bit Arm has.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct F32x16([float32x4_t; 4]);
+
+/// `f` of every quarter of an array.
+#[inline(always)]
+fn quarters<T, const N: usize>(all: &[T], f: impl Fn(&[T; N]) -> float32x4_t) -> F32x16 {
+    let [a, b, c, d] = all.as_chunks().0 else { unreachable!("four quarters") };
+    F32x16([f(a), f(b), f(c), f(d)])
+}
+
+impl Lanes for F32x16 {
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: every 64-bit Arm has NEON.
+        Self([unsafe { vdupq_n_f32(value) }; 4])
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32; LANES]) -> Self {
+        // SAFETY: the array has the size of the load, which needs no alignment.
+        quarters::<f32, 4>(values, |values| unsafe { vld1q_f32(values.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn load_f32(bytes: &[u8; 64]) -> Self {
+        // SAFETY: as in `load`, with bytes in the order of the target.
+        quarters::<u8, 16>(bytes, |bytes| unsafe { vreinterpretq_f32_u8(vld1q_u8(bytes.as_ptr())) })
+    }
+
+    #[inline(always)]
+    fn load_f16(bytes: &[u8; 32]) -> Self {
+        quarters::<u8, 8>(bytes, |bytes| {
+            // SAFETY: the array has the size of the load, which needs no alignment.
+            let halves = unsafe { vld1_u8(bytes.as_ptr()) };
+            let floats: float32x4_t;
+            // SAFETY: one instruction of NEON on registers; Rust has no stable intrinsic for it.
+            unsafe {
+                asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) floats, in(vreg) halves, options(pure, nomem, nostack))
+            };
+            floats
+        })
+    }
+
+    #[inline(always)]
+    fn load_bf16(bytes: &[u8; 32]) -> Self {
+        quarters::<u8, 8>(bytes, |bytes| {
+            // SAFETY: the array has the size of the load, which needs no alignment.
+            let halves = unsafe { vreinterpret_u16_u8(vld1_u8(bytes.as_ptr())) };
+            // SAFETY: every 64-bit Arm has NEON.
+            unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(halves)) }
+        })
+    }
+
+    #[inline(always)]
+    fn load_i8(bytes: &[u8; 16]) -> Self {
+        // SAFETY: the array has the size of the load, which needs no alignment.
+        let bytes = unsafe { vreinterpretq_s8_u8(vld1q_u8(bytes.as_ptr())) };
+        // SAFETY: every 64-bit Arm has NEON.
+        let (low, high) = unsafe { (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)) };
+        // SAFETY: as above.
+        let words = unsafe {
+            [
+                vmovl_s16(vget_low_s16(low)),
+                vmovl_high_s16(low),
+                vmovl_s16(vget_low_s16(high)),
+                vmovl_high_s16(high),
+            ]
+        };
+        // SAFETY: as above.
+        Self(words.map(|words| unsafe { vcvtq_f32_s32(words) }))
+    }
+
+    #[inline(always)]
+    fn f16(bits: u16) -> f32 {
+        crate::math::f16_to_f32(bits)
+    }
+
+    #[inline(always)]
+    fn prefetch(address: *const u8) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags)) };
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: every 64-bit Arm has NEON.
+        Self(std::array::from_fn(|i| unsafe { vaddq_f32(self.0[i], other.0[i]) }))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: every 64-bit Arm has NEON.
+        Self(std::array::from_fn(|i| unsafe { vmulq_f32(self.0[i], other.0[i]) }))
+    }
+
+    #[inline(always)]
+    fn to_array(self) -> [f32; LANES] {
+        let mut values = [0.0; LANES];
+        for (quarter, values) in self.0.into_iter().zip(values.as_chunks_mut::<4>().0) {
+            // SAFETY: the array has the size of the store, which needs no alignment.
+            unsafe { vst1q_f32(values.as_mut_ptr(), quarter) };
+        }
+        values
+    }
+}

@@ -1,0 +1,20 @@
+//! 128-bit vectors of 64-bit Arm with the integer dot product of Armv8.2.
+
+mod bit_matmul;
+mod peak;
+
+tier! {
+    name: "neon-dotprod",
+    features: "neon,dotprod",
+    lanes: super::neon::lanes::F32x16,
+    rows: 2,
+    tokens: 2,
+    heads: 2,
+    bit_matmul: bit_matmul::multiply,
+    integer_peak: peak::integer_peak,
+}
+
+/// Whether the processor runs this tier.
+pub(super) fn is_present() -> bool {
+    std::arch::is_aarch64_feature_detected!("dotprod")
+}

@@ -1,0 +1,92 @@
+//! Compiles the shared sources for an instruction set.
+
+/// Functions of the signatures of a table that run `$path` compiled for `$features`.
+macro_rules! recompile {
+    ($features:literal: $(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $path:expr;)*) => {$(
+        fn $name($($arg: $type),*) $(-> $result)? {
+            #[target_feature(enable = $features)]
+            fn compiled($($arg: $type),*) $(-> $result)? {
+                $path($($arg),*)
+            }
+            // SAFETY: the table is handed out only where the processor has these features.
+            unsafe { compiled($($arg),*) }
+        }
+    )*};
+}
+
+/// Defines `TABLE`: every shared source compiled for `features` with `lanes` as vector, in tiles of `rows` × `tokens` and for
+/// `heads` heads at once, and the ternary product of the instruction set.
+macro_rules! tier {
+    (
+        name: $name:literal,
+        features: $features:literal,
+        lanes: $lanes:ty,
+        rows: $rows:literal,
+        tokens: $tokens:literal,
+        heads: $heads:literal,
+        bit_matmul: $bit_matmul:path,
+        integer_peak: $integer_peak:path,
+    ) => {
+        use $crate::cpu::{kernels::Kernels, partition::ColumnsMut};
+        use $crate::lanes::{Bf16, F16, F32};
+        use $crate::ops::attention::Past;
+        use $crate::ops::bit_matmul::{CodeRows, TernaryRows};
+        use $crate::ops::matmul_t::multiply;
+        use $crate::ops::quantize_activation::RowCodes;
+        use $crate::ops;
+
+        recompile! { $features:
+            fn integer_peak(rounds: usize) -> u64 = $integer_peak;
+            fn bit_matmul(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) = $bit_matmul;
+            fn quantize_activation(x: &[f32], codes: &mut [i8]) -> RowCodes = ops::quantize_activation::reference;
+            fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) = ops::rms_norm::reference;
+            fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) = ops::rope::reference;
+            fn add(x: &mut [f32], y: &[f32]) = ops::add::reference;
+            fn softmax(x: &[f32], y: &mut [f32]) = ops::softmax::reference;
+            fn read_f16(bytes: &[u8], y: &mut [f32]) = ops::convert::read_f16;
+            fn write_f16(x: &[f32], bytes: &mut [u8]) = ops::convert::write_f16;
+            fn glu_relu2(gate: &[f32], up: &[f32], y: &mut [f32]) = ops::glu::relu2;
+            fn glu_silu(gate: &[f32], up: &[f32], y: &mut [f32]) = ops::glu::silu;
+            fn matmul_t_f32(w: &[u8], x: &[f32], y: &mut ColumnsMut<'_>) = multiply::<$lanes, F32, 64, 1, $rows, $tokens>;
+            fn matmul_t_f16(w: &[u8], x: &[f32], y: &mut ColumnsMut<'_>) = multiply::<$lanes, F16, 32, 1, $rows, $tokens>;
+            fn matmul_t_bf16(w: &[u8], x: &[f32], y: &mut ColumnsMut<'_>) = multiply::<$lanes, Bf16, 32, 1, $rows, $tokens>;
+            fn matmul_t_q8_0(w: &[u8], x: &[f32], y: &mut ColumnsMut<'_>) =
+                multiply::<$lanes, ops::matmul_t::Q8_0, 34, 2, $rows, $tokens>;
+            fn matmul_t_q6_k(w: &[u8], x: &[f32], y: &mut ColumnsMut<'_>) =
+                multiply::<$lanes, ops::matmul_t::Q6K, 210, 16, $rows, $tokens>;
+            fn attention_f32(q: &[f32], past: &Past<'_>, y: &mut [f32]) = ops::attention::attend::<$lanes, F32, $heads>;
+            fn attention_f16(q: &[f32], past: &Past<'_>, y: &mut [f32]) = ops::attention::attend::<$lanes, F16, $heads>;
+            fn attention_q8_0(q: &[f32], past: &Past<'_>, y: &mut [f32]) =
+                ops::attention::attend::<$lanes, ops::attention::Q8_0, $heads>;
+            fn kv_store_f32(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_f32;
+            fn kv_store_f16(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_f16;
+            fn kv_store_q8_0(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_q8_0;
+        }
+
+        pub(in crate::cpu) const TABLE: Kernels = Kernels {
+            name: $name,
+            integer_peak,
+            bit_matmul,
+            quantize_activation,
+            rms_norm,
+            rope,
+            add,
+            softmax,
+            read_f16,
+            write_f16,
+            glu_relu2,
+            glu_silu,
+            matmul_t_f32,
+            matmul_t_f16,
+            matmul_t_bf16,
+            matmul_t_q8_0,
+            matmul_t_q6_k,
+            attention_f32,
+            attention_f16,
+            attention_q8_0,
+            kv_store_f32,
+            kv_store_f16,
+            kv_store_q8_0,
+        };
+    };
+}

@@ -1,0 +1,143 @@
+//! What the machine offers this process: cores, and memory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+/// The cores and the memory that this process may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topology {
+    /// Name of the CPU, or the architecture where the system does not tell it.
+    pub model: String,
+    /// Hardware threads, within the affinity mask and the cgroup's quota.
+    pub usable: usize,
+    /// Physical cores among them; `usable` where the system does not tell.
+    pub physical: usize,
+    /// Memory; none where the system does not tell.
+    pub memory: Option<Memory>,
+}
+
+/// Main memory in bytes, within the limits of the cgroups that the process is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it.
+    pub total: usize,
+    /// What can be had without swapping, counting file pages that can be dropped.
+    pub available: usize,
+}
+
+impl Topology {
+    /// Looks at this machine.
+    pub fn detect() -> Self {
+        Self::read(Path::new("/"), thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Reads the `proc` and `sys` folders under `root`, of a process that may run `usable` threads at once.
+    pub fn read(root: &Path, usable: usize) -> Self {
+        Self {
+            model: cpu_model(root).unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            usable,
+            physical: physical_cores(root)
+                .filter(|&cores| cores > 0)
+                .map_or(usable, |cores| cores.min(usable)),
+            memory: Memory::read(root),
+        }
+    }
+
+    /// Threads to compute with: one for each physical core, because two on one core share its vector units and caches.
+    pub fn default_threads(&self) -> usize {
+        self.physical
+    }
+}
+
+impl Memory {
+    /// Looks at this machine again: what is available changes.
+    pub fn detect() -> Option<Self> {
+        Self::read(Path::new("/"))
+    }
+
+    fn read(root: &Path) -> Option<Self> {
+        let info = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+        let kib = |key| field(&info, key).and_then(|kib| kib.checked_mul(1024));
+        let (total, available) = (kib("MemTotal:")?, kib("MemAvailable:")?);
+        let machine = Self { total, available };
+        Some(cgroups(root).iter().filter_map(|folder| Self::of_cgroup(folder)).fold(machine, Self::within))
+    }
+
+    /// The limit of one cgroup and what is left of it; version 2 of the interface, or version 1.
+    fn of_cgroup(folder: &Path) -> Option<Self> {
+        let number = |name| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<usize>().ok();
+        let total = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
+        let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
+        let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let droppable =
+            field(&stat, "total_inactive_file").or_else(|| field(&stat, "inactive_file")).unwrap_or(0);
+        Some(Self { total, available: total.saturating_sub(used.saturating_sub(droppable)) })
+    }
+
+    fn within(self, outer: Self) -> Self {
+        Self { total: self.total.min(outer.total), available: self.available.min(outer.available) }
+    }
+}
+
+/// Folders of the memory cgroup that the process is in and of all cgroups around it.
+///
+/// Inside a container the path may be one of the host that is not mounted; then only the folders that exist count.
+fn cgroups(root: &Path) -> Vec<PathBuf> {
+    let mount = root.join("sys/fs/cgroup");
+    let table = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    table
+        .lines()
+        .filter_map(|line| {
+            let (_, controllers_and_path) = line.split_once(':')?;
+            match controllers_and_path.split_once(':')? {
+                ("", path) => Some((mount.clone(), path)),
+                (controllers, path) => {
+                    controllers.split(',').any(|c| c == "memory").then(|| (mount.join("memory"), path))
+                }
+            }
+        })
+        .flat_map(|(base, path)| {
+            let leaf = Path::new(path.trim_start_matches('/'));
+            leaf.ancestors().map(|folder| base.join(folder)).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// The number after `key` on the line that starts with it.
+fn field(text: &str, key: &str) -> Option<usize> {
+    text.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == key).then(|| words.next()?.parse().ok())?
+    })
+}
+
+fn cpu_model(root: &Path) -> Option<String> {
+    let info = fs::read_to_string(root.join("proc/cpuinfo")).ok()?;
+    info.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == "model name").then(|| value.trim().to_owned())
+    })
+}
+
+/// Number of different cores that the allowed hardware threads are on.
+fn physical_cores(root: &Path) -> Option<usize> {
+    let status = fs::read_to_string(root.join("proc/self/status")).ok()?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let siblings = |cpu| {
+        let file = format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        fs::read_to_string(root.join(file)).ok()
+    };
+    cpu_list(allowed)?.into_iter().map(siblings).collect::<Option<BTreeSet<_>>>().map(|cores| cores.len())
+}
+
+/// The numbers of a kernel list such as `0-3,8`.
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cpus.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(cpus)
+}

@@ -1,0 +1,101 @@
+//! Errors of this crate.
+
+use crate::{dtype::DType, shape::Shape};
+use bitnet_quant::Format;
+
+/// What goes wrong with tensors, devices and memory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Memory could not be had.
+    #[error(transparent)]
+    Memory(#[from] crate::memory::MemoryError),
+    /// A weight format refused its bytes or shape.
+    #[error(transparent)]
+    Quant(#[from] bitnet_quant::Error),
+    /// An operand has the wrong shape.
+    #[error("{op}: expected shape {expected}, got {got}")]
+    Shape {
+        /// The op.
+        op: &'static str,
+        /// What it needs.
+        expected: Shape,
+        /// What it was given.
+        got: Shape,
+    },
+    /// An operand has the wrong element type.
+    #[error("{op}: expected {expected} elements, got {got}")]
+    DType {
+        /// The op.
+        op: &'static str,
+        /// What it needs.
+        expected: DType,
+        /// What it was given.
+        got: DType,
+    },
+    /// A matrix is stored in a format that the op does not compute with.
+    #[error("{op}: cannot compute with {} weights", format.name())]
+    Format {
+        /// The op.
+        op: &'static str,
+        /// The format of the matrix.
+        format: Format,
+    },
+    /// A range reaches outside of a dimension.
+    #[error("{op}: range of {len} from {start} does not fit in an extent of {extent}")]
+    Range {
+        /// The op.
+        op: &'static str,
+        /// First index.
+        start: usize,
+        /// Number of entries.
+        len: usize,
+        /// Entries that exist.
+        extent: usize,
+    },
+    /// The op needs contiguous rows.
+    #[error("{op}: the tensor is a strided view; copy it into contiguous rows first")]
+    NotContiguous {
+        /// The op.
+        op: &'static str,
+    },
+    /// A tensor that others still see cannot be written in place.
+    #[error("{op}: the buffer is shared or read-only and cannot be written in place")]
+    Shared {
+        /// The op.
+        op: &'static str,
+    },
+    /// Bytes do not live where the host can read them.
+    #[error("{op}: the tensor lives on device {device}; copy it to the host first")]
+    NotOnHost {
+        /// The op.
+        op: &'static str,
+        /// Name of the device.
+        device: String,
+    },
+    /// Bytes are too few or not aligned for the tensor.
+    #[error(
+        "tensor of {wanted} bytes aligned to {align}: got {got} bytes at an address that is {misaligned} past alignment"
+    )]
+    Bytes {
+        /// Bytes that the tensor needs.
+        wanted: usize,
+        /// Alignment that its elements need.
+        align: usize,
+        /// Bytes that were given.
+        got: usize,
+        /// Distance of the address from the last aligned one.
+        misaligned: usize,
+    },
+    /// No such device.
+    #[error("unknown device `{name}`; this machine has: {known}")]
+    UnknownDevice {
+        /// What was asked for.
+        name: String,
+        /// What could be asked for, separated by commas.
+        known: String,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,146 @@
+//! Sixteen f32 lanes: the vector in which the heavy float kernels are written once for all tiers.
+
+use crate::math::{self, LANES};
+
+/// Sixteen floats with lane-wise arithmetic. Every implementation gives the same bits.
+pub(crate) trait Lanes: Copy {
+    /// The same value in all lanes.
+    fn splat(value: f32) -> Self;
+    /// Sixteen floats.
+    fn load(values: &[f32; LANES]) -> Self;
+    /// Sixteen little-endian f32.
+    fn load_f32(bytes: &[u8; 64]) -> Self;
+    /// Sixteen little-endian f16.
+    fn load_f16(bytes: &[u8; 32]) -> Self;
+    /// Sixteen little-endian bf16.
+    fn load_bf16(bytes: &[u8; 32]) -> Self;
+    /// Sixteen i8.
+    fn load_i8(bytes: &[u8; 16]) -> Self;
+    /// Value of half-precision bits.
+    fn f16(bits: u16) -> f32;
+    /// Asks for the cache line at an address, which need not be valid.
+    fn prefetch(address: *const u8);
+    /// `self + other`.
+    fn add(self, other: Self) -> Self;
+    /// `self * other`.
+    fn mul(self, other: Self) -> Self;
+    /// The lanes in order.
+    fn to_array(self) -> [f32; LANES];
+
+    /// `self + a * b` in two roundings.
+    #[inline(always)]
+    fn add_product(self, a: Self, b: Self) -> Self {
+        self.add(a.mul(b))
+    }
+}
+
+impl Lanes for [f32; LANES] {
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32; LANES]) -> Self {
+        *values
+    }
+
+    #[inline(always)]
+    fn load_f32(bytes: &[u8; 64]) -> Self {
+        let words = bytes.as_chunks::<4>().0;
+        std::array::from_fn(|i| f32::from_le_bytes(words[i]))
+    }
+
+    #[inline(always)]
+    fn load_f16(bytes: &[u8; 32]) -> Self {
+        let halves = bytes.as_chunks::<2>().0;
+        std::array::from_fn(|i| math::f16_to_f32(u16::from_le_bytes(halves[i])))
+    }
+
+    #[inline(always)]
+    fn load_bf16(bytes: &[u8; 32]) -> Self {
+        let halves = bytes.as_chunks::<2>().0;
+        std::array::from_fn(|i| math::bf16_to_f32(u16::from_le_bytes(halves[i])))
+    }
+
+    #[inline(always)]
+    fn load_i8(bytes: &[u8; 16]) -> Self {
+        std::array::from_fn(|i| f32::from(bytes[i] as i8))
+    }
+
+    #[inline(always)]
+    fn f16(bits: u16) -> f32 {
+        math::f16_to_f32(bits)
+    }
+
+    #[inline(always)]
+    fn prefetch(_: *const u8) {}
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] + other[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] * other[i])
+    }
+
+    #[inline(always)]
+    fn to_array(self) -> [f32; LANES] {
+        self
+    }
+}
+
+/// A storage type in which sixteen consecutive numbers are `BYTES` consecutive bytes.
+pub(crate) trait Number<const BYTES: usize> {
+    /// Sixteen numbers.
+    fn load<L: Lanes>(bytes: &[u8; BYTES]) -> L;
+    /// One number, `BYTES / 16` bytes.
+    fn value(bytes: &[u8]) -> f32;
+}
+
+/// Stored f32.
+pub(crate) struct F32;
+
+/// Stored f16.
+pub(crate) struct F16;
+
+/// Stored bf16.
+pub(crate) struct Bf16;
+
+impl Number<64> for F32 {
+    #[inline(always)]
+    fn load<L: Lanes>(bytes: &[u8; 64]) -> L {
+        L::load_f32(bytes)
+    }
+
+    #[inline(always)]
+    fn value(bytes: &[u8]) -> f32 {
+        f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+}
+
+impl Number<32> for F16 {
+    #[inline(always)]
+    fn load<L: Lanes>(bytes: &[u8; 32]) -> L {
+        L::load_f16(bytes)
+    }
+
+    #[inline(always)]
+    fn value(bytes: &[u8]) -> f32 {
+        math::f16_to_f32(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+}
+
+impl Number<32> for Bf16 {
+    #[inline(always)]
+    fn load<L: Lanes>(bytes: &[u8; 32]) -> L {
+        L::load_bf16(bytes)
+    }
+
+    #[inline(always)]
+    fn value(bytes: &[u8]) -> f32 {
+        math::bf16_to_f32(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+}

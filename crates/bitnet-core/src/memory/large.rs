@@ -1,0 +1,223 @@
+//! Regions from the system, cut into spans: best fit, split on take, coalesced on put.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::{MAX_ALIGN, MemoryError, RawAlloc, RawMem, Result};
+
+/// Size of a region that spans share.
+const SHARED_REGION: usize = 4 << 20;
+/// Spans above this get regions of their own, so that no small span pins a big region.
+const SHARED_MAX: usize = SHARED_REGION / 4;
+
+/// A run of bytes inside a region.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub start: NonNull<u8>,
+    pub len: usize,
+    /// Id of the region.
+    pub home: usize,
+}
+
+// SAFETY: nothing here follows the pointer; whoever holds the span owns the bytes.
+unsafe impl Send for Span {}
+
+/// Which regions may serve a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Those of the request's kind.
+    Preferred,
+    /// All of them, when the system gives no more.
+    Any,
+}
+
+#[derive(Debug)]
+struct Region {
+    mem: RawMem,
+    dedicated: bool,
+    /// Free runs: offset to length. Neighbours are always merged.
+    free: BTreeMap<usize, usize>,
+}
+
+impl Region {
+    fn is_unused(&self) -> bool {
+        self.free.get(&0) == Some(&self.mem.len)
+    }
+}
+
+/// A free run, ordered so that the first one not less than a request is its best fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Run {
+    dedicated: bool,
+    len: usize,
+    region: usize,
+    offset: usize,
+}
+
+/// All regions of a pool.
+pub(super) struct Large {
+    raw: Arc<dyn RawAlloc>,
+    regions: BTreeMap<usize, Region>,
+    runs: BTreeSet<Run>,
+    next_region: usize,
+    /// All spans are multiples of this and aligned to it.
+    granule: usize,
+    pub budget: usize,
+    pub held: usize,
+    pub system_allocs: u64,
+    pub system_frees: u64,
+}
+
+impl Large {
+    pub fn new(raw: Arc<dyn RawAlloc>) -> Self {
+        let granule = raw.alignment().max(MAX_ALIGN);
+        Self {
+            raw,
+            regions: BTreeMap::new(),
+            runs: BTreeSet::new(),
+            next_region: 0,
+            granule,
+            budget: usize::MAX,
+            held: 0,
+            system_allocs: 0,
+            system_frees: 0,
+        }
+    }
+
+    /// A span of at least `bytes`, and whether it came without a call to the system.
+    pub fn take(&mut self, bytes: usize, fit: Fit) -> Result<(Span, bool)> {
+        let Some(len) = bytes.checked_next_multiple_of(self.granule) else {
+            return Err(self.out_of_memory(bytes));
+        };
+        if let Some(run) = self.best_fit(len, fit) {
+            return Ok((self.split(run, len), true));
+        }
+        let run = self.grow(len)?;
+        Ok((self.split(run, len), false))
+    }
+
+    /// Takes a span back and merges it with its free neighbours.
+    pub fn put(&mut self, span: Span) {
+        let region =
+            self.regions.get_mut(&span.home).expect("a span's region is held until the span is back");
+        let run = |offset, len| Run { dedicated: region.dedicated, len, region: span.home, offset };
+        let (mut offset, mut len) = (distance(region.mem.start, span.start), span.len);
+        if let Some((&before, &before_len)) = region.free.range(..offset).next_back()
+            && before + before_len == offset
+        {
+            self.runs.remove(&run(before, before_len));
+            (offset, len) = (before, before_len + len);
+        }
+        if let Some(&after_len) = region.free.get(&(offset + len)) {
+            self.runs.remove(&run(offset + len, after_len));
+            region.free.remove(&(offset + len));
+            len += after_len;
+        }
+        self.runs.insert(run(offset, len));
+        region.free.insert(offset, len);
+    }
+
+    /// Gives unused regions back, the largest first, until `bytes` are reached; returns how many bytes it gave.
+    pub fn release(&mut self, bytes: usize) -> usize {
+        let mut unused: Vec<(usize, usize)> =
+            self.regions.iter().filter(|(_, r)| r.is_unused()).map(|(&id, r)| (r.mem.len, id)).collect();
+        unused.sort_unstable();
+        let mut released = 0;
+        while released < bytes
+            && let Some((len, id)) = unused.pop()
+        {
+            self.release_region(id);
+            released += len;
+        }
+        released
+    }
+
+    /// The largest span that could be had: a free run, or what the budget leaves.
+    pub fn available(&self) -> usize {
+        let free = self.regions.values().flat_map(|r| r.free.values()).copied().max().unwrap_or(0);
+        free.max(self.budget_left())
+    }
+
+    fn budget_left(&self) -> usize {
+        let left = self.budget.saturating_sub(self.held);
+        left - left % self.granule
+    }
+
+    fn out_of_memory(&self, wanted: usize) -> MemoryError {
+        MemoryError::OutOfMemory { wanted, available: self.available(), held: self.held }
+    }
+
+    fn best_fit(&self, len: usize, fit: Fit) -> Option<Run> {
+        let dedicated = len > SHARED_MAX;
+        let first = |dedicated| {
+            let least = Run { dedicated, len, region: 0, offset: 0 };
+            self.runs.range(least..).next().filter(|run| run.dedicated == dedicated).copied()
+        };
+        match fit {
+            Fit::Preferred => first(dedicated),
+            Fit::Any => first(dedicated).or_else(|| first(!dedicated)),
+        }
+    }
+
+    fn split(&mut self, run: Run, len: usize) -> Span {
+        let region = self.regions.get_mut(&run.region).expect("a run belongs to a held region");
+        self.runs.remove(&run);
+        region.free.remove(&run.offset);
+        if run.len > len {
+            let rest = Run { len: run.len - len, offset: run.offset + len, ..run };
+            self.runs.insert(rest);
+            region.free.insert(rest.offset, rest.len);
+        }
+        Span { start: offset(region.mem.start, run.offset), len, home: run.region }
+    }
+
+    /// A new region with room for `len` bytes, as one free run.
+    fn grow(&mut self, len: usize) -> Result<Run> {
+        let left = self.budget_left();
+        if len > left {
+            return Err(self.out_of_memory(len));
+        }
+        let dedicated = len > SHARED_MAX;
+        let roomy = if dedicated { len } else { SHARED_REGION.next_multiple_of(self.granule).min(left) };
+        let mem = match self.raw.alloc(roomy, self.granule) {
+            Err(_) if roomy > len => self.raw.alloc(len, self.granule)?,
+            result => result?,
+        };
+        self.system_allocs += 1;
+        self.held += mem.len;
+        let run = Run { dedicated, len: mem.len, region: self.next_region, offset: 0 };
+        self.next_region += 1;
+        self.regions.insert(run.region, Region { mem, dedicated, free: BTreeMap::from([(0, run.len)]) });
+        self.runs.insert(run);
+        Ok(run)
+    }
+
+    fn release_region(&mut self, id: usize) {
+        let region = self.regions.remove(&id).expect("the region was just listed");
+        self.runs.remove(&Run { dedicated: region.dedicated, len: region.mem.len, region: id, offset: 0 });
+        self.held -= region.mem.len;
+        self.system_frees += 1;
+        // SAFETY: the region came from `raw.alloc`, leaves the table here, and no span of it is out.
+        unsafe { self.raw.free(region.mem) };
+    }
+}
+
+/// The pointer `bytes` further on, which is inside the same region.
+pub(super) fn offset(start: NonNull<u8>, bytes: usize) -> NonNull<u8> {
+    start.map_addr(|addr| addr.checked_add(bytes).expect("regions do not wrap around the address space"))
+}
+
+/// Bytes from `start` on to `ptr`.
+pub(super) fn distance(start: NonNull<u8>, ptr: NonNull<u8>) -> usize {
+    ptr.addr().get() - start.addr().get()
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        for region in std::mem::take(&mut self.regions).into_values() {
+            // SAFETY: blocks keep the pool alive, so none is left that points into this region.
+            unsafe { self.raw.free(region.mem) };
+        }
+    }
+}

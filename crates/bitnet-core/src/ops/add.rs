@@ -1,0 +1,34 @@
+//! Residual addition.
+
+use super::expect_shape;
+use crate::{Result, Tensor};
+
+/// `x += y`. Both `[C]`.
+#[inline(always)]
+pub fn reference(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// `x += y` in place. Both have the same shape.
+///
+/// # Errors
+/// Where shapes differ, `x` is shared, or the device fails.
+pub fn add_assign(x: &mut Tensor, y: &Tensor) -> Result<()> {
+    expect_shape("add_assign", y, x.shape())?;
+    let device = x.device().clone();
+    device.backend().add_assign(x.view_mut("add_assign")?, y.view())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adds_in_place() {
+        let mut x = [1.0, -2.0];
+        reference(&mut x, &[0.5, 2.0]);
+        assert_eq!(x, [1.5, 0.0]);
+    }
+}

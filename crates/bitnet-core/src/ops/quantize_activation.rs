@@ -1,0 +1,111 @@
+//! Absmax int8 quantization of activations, per token: `s = 127 / max(|x|, 1e-5)`, `code = round(x * s)`.
+
+use crate::{
+    DType, Result, Tensor,
+    backend::{CodesMut, CodesView},
+    math,
+    packed::padded_cols,
+};
+
+/// Smallest absmax of a row, so that a row of zeros has a finite scale.
+const MIN_ABSMAX: f32 = 1e-5;
+
+/// What the codes of a row mean together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowCodes {
+    /// Factor 127/absmax that the row was multiplied by. NaN where the row holds a NaN.
+    pub scale: f32,
+    /// Sum of the codes.
+    pub sum: i32,
+}
+
+/// Quantizes a row. `x: [C]`, `codes: [C']` with `C' >= C`; the codes behind the row become 0.
+#[inline(always)]
+pub fn reference(x: &[f32], codes: &mut [i8]) -> RowCodes {
+    // As integers the magnitudes keep their order and NaN is the largest: it reaches the scale and so the output.
+    let absmax = f32::from_bits(x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max)));
+    let scale = 127.0 / if absmax < MIN_ABSMAX { MIN_ABSMAX } else { absmax };
+    let (codes, padding) = codes.split_at_mut(x.len());
+    let mut sum = 0;
+    for (code, x) in codes.iter_mut().zip(x) {
+        let n = nearest(x * scale);
+        *code = n as i8;
+        sum += n;
+    }
+    padding.fill(0);
+    RowCodes { scale, sum }
+}
+
+/// Nearest integer in -128..=127, half to even; 0 for NaN.
+#[inline(always)]
+fn nearest(x: f32) -> i32 {
+    let x = if x.is_nan() { 0.0 } else { x };
+    let x = if x < -128.0 { -128.0 } else { x };
+    math::round(if x > 127.0 { 127.0 } else { x }).1
+}
+
+/// Activations quantized per token, as [`bit_matmul`](super::bit_matmul) takes them. `C'` is `C` padded to whole blocks.
+#[derive(Clone, Debug)]
+pub struct Codes {
+    /// `[T, C']` i8 codes, zero behind the last column.
+    pub codes: Tensor,
+    /// `[T]` f32 factors `127 / absmax` that the codes were multiplied by.
+    pub scales: Tensor,
+    /// `[T]` i32 sums of each row of codes.
+    pub sums: Tensor,
+}
+
+impl Codes {
+    /// Absmax int8 codes of each row of `x: [T, C]`: `rne(x * 127 / max(absmax, 1e-5))`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn quantize(x: &Tensor) -> Result<Self> {
+        let (tokens, device) = (x.shape().rows(), x.device());
+        let mut y = Self {
+            codes: Tensor::empty(device, [tokens, padded_cols(x.shape().last())], DType::I8)?,
+            scales: Tensor::empty(device, [tokens], DType::F32)?,
+            sums: Tensor::empty(device, [tokens], DType::I32)?,
+        };
+        let op = "quantize_activation";
+        let target = CodesMut {
+            codes: y.codes.view_mut(op)?,
+            scales: y.scales.view_mut(op)?,
+            sums: y.sums.view_mut(op)?,
+        };
+        device.backend().quantize_activation(x.view(), target)?;
+        Ok(y)
+    }
+
+    /// The codes for a backend to read.
+    pub fn view(&self) -> CodesView<'_> {
+        CodesView { codes: self.codes.view(), scales: self.scales.view(), sums: self.sums.view() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_magnitude_becomes_127_and_ties_go_to_even() {
+        let mut codes = [1i8; 8];
+        let row = reference(&[-127.0, 0.5, 1.5, 2.5, -0.5, -1.5], &mut codes);
+        assert_eq!(codes, [-127, 0, 2, 2, 0, -2, 0, 0]);
+        assert_eq!(row, RowCodes { scale: 1.0, sum: -125 });
+    }
+
+    #[test]
+    fn a_row_of_zeros_has_a_finite_scale() {
+        let mut codes = [1i8; 4];
+        assert_eq!(reference(&[0.0, -0.0], &mut codes), RowCodes { scale: 127.0 / 1e-5, sum: 0 });
+        assert_eq!(codes, [0; 4]);
+    }
+
+    #[test]
+    fn a_nan_reaches_the_scale() {
+        let mut codes = [1i8; 3];
+        assert!(reference(&[1.0, f32::NAN, 2.0], &mut codes).scale.is_nan());
+        assert_eq!(codes, [0; 3]);
+    }
+}

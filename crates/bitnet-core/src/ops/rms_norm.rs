@@ -1,0 +1,46 @@
+//! Root-mean-square norm: `y = x / sqrt(mean(x²) + eps) * weight` (Zhang & Sennrich 2019, arXiv:1910.07467).
+
+use super::expect_shape;
+use crate::{DType, Result, Tensor, math};
+
+/// Normalises a row. `x, weight, y: [C]`.
+#[inline(always)]
+pub fn reference(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+    let mean = math::dot16(x, x) / x.len() as f32;
+    let inverse = 1.0 / (mean + eps).sqrt();
+    for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
+        *y = x * inverse * w;
+    }
+}
+
+/// `y = x / sqrt(mean(x²) + eps) * weight` over the last dimension. `x: [.., C]`, `weight: [C]` -> `[.., C]`.
+///
+/// # Errors
+/// Where shapes differ or the device fails.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    expect_shape("rms_norm", weight, [x.shape().last()])?;
+    let mut y = Tensor::empty(x.device(), x.shape(), DType::F32)?;
+    x.device().backend().rms_norm(x.view(), weight.view(), eps, y.view_mut("rms_norm")?)?;
+    Ok(y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constant_row_becomes_its_weights() {
+        let mut y = [0.0; 3];
+        reference(&[-4.0; 3], &[1.0, 2.0, -0.5], 0.0, &mut y);
+        assert_eq!(y, [-1.0, -2.0, 0.5]);
+    }
+
+    #[test]
+    fn eps_is_inside_the_root() {
+        let mut y = [0.0; 2];
+        reference(&[3.0, 3.0], &[1.0, 1.0], 7.0, &mut y);
+        assert_eq!(y, [0.75, 0.75]);
+        reference(&[0.0, 0.0], &[1.0, 1.0], 1e-5, &mut y);
+        assert_eq!(y, [0.0, 0.0]);
+    }
+}

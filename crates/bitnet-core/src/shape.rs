@@ -1,0 +1,109 @@
+//! Extents and strides of a tensor: plain values, never allocated.
+
+use std::fmt;
+
+/// Most dimensions that a tensor has.
+pub const MAX_DIMS: usize = 5;
+
+/// Extents of a tensor, outermost first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; MAX_DIMS],
+    rank: usize,
+}
+
+impl Shape {
+    /// A shape with these extents.
+    ///
+    /// # Panics
+    /// With more than [`MAX_DIMS`] extents.
+    pub fn new(dims: &[usize]) -> Self {
+        assert!(dims.len() <= MAX_DIMS, "a tensor has at most {MAX_DIMS} dimensions, got {}", dims.len());
+        let mut all = [1; MAX_DIMS];
+        all[..dims.len()].copy_from_slice(dims);
+        Self { dims: all, rank: dims.len() }
+    }
+
+    /// The extents.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    /// Number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Number of elements, or `None` where it does not fit in a `usize`.
+    pub fn checked_len(&self) -> Option<usize> {
+        self.dims().iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+    }
+
+    /// Number of elements of a shape that belongs to an existing tensor.
+    pub fn len(&self) -> usize {
+        self.dims().iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.dims().contains(&0)
+    }
+
+    /// Extent of the last dimension, 1 for a scalar.
+    pub fn last(&self) -> usize {
+        self.dims().last().copied().unwrap_or(1)
+    }
+
+    /// Number of rows when all but the last dimension are folded into one.
+    pub fn rows(&self) -> usize {
+        self.dims().split_last().map_or(1, |(_, outer)| outer.iter().product())
+    }
+
+    /// Strides, in elements, of contiguous rows.
+    pub fn contiguous_strides(&self) -> Self {
+        let mut strides = Self { dims: [1; MAX_DIMS], rank: self.rank };
+        for i in (1..self.rank).rev() {
+            strides.dims[i - 1] = strides.dims[i] * self.dims[i];
+        }
+        strides
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Self {
+        Self::new(&dims)
+    }
+}
+
+impl From<&[usize]> for Shape {
+    fn from(dims: &[usize]) -> Self {
+        Self::new(dims)
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.dims()).finish()
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strides_of_contiguous_rows_are_products_of_inner_extents() {
+        assert_eq!(Shape::from([2, 3, 4]).contiguous_strides().dims(), &[12, 4, 1]);
+    }
+
+    #[test]
+    fn an_overflowing_length_is_none() {
+        assert_eq!(Shape::from([usize::MAX, 2]).checked_len(), None);
+    }
+}
