@@ -1,0 +1,158 @@
+//! The metadata of a GGUF as a [`Config`]. Keys: ggml, `docs/gguf.md`; defaults: llama.cpp.
+
+use super::{bitnet, llama, qwen3};
+use crate::{
+    Error, Result,
+    config::{Activation, Config, Family, RopeScaling},
+    weights::gguf::{FromValue, Gguf},
+};
+
+/// Keys that change the mathematics; the decoder has none of it, so they must be absent or zero.
+const MUST_BE_OFF: [&str; 9] = [
+    "expert_count",
+    "attention.sliding_window",
+    "attention.scale",
+    "attention.max_alibi_bias",
+    "attention.clamp_kqv",
+    "attn_logit_softcapping",
+    "logit_scale",
+    "embedding_scale",
+    "residual_scale",
+];
+
+/// Reads the hyperparameters of a GGUF.
+///
+/// # Errors
+/// Names the architecture or the key that is unknown, missing or out of range.
+pub fn config(gguf: &Gguf) -> Result<Config> {
+    let arch: &str = gguf.get("general.architecture")?;
+    let meta = Meta { gguf, arch };
+    let config = match arch {
+        "bitnet-b1.58" | "bitnet-25" => bitnet::from_gguf(&meta, Activation::Relu2),
+        "bitnet" => bitnet::from_gguf(&meta, Activation::Silu),
+        "llama" => llama::from_gguf(&meta, meta.rope_scaling()?),
+        "qwen3" => qwen3::from_gguf(&meta, meta.rope_scaling()?),
+        other => {
+            let rule = "bitnet-b1.58, bitnet-25, bitnet, llama or qwen3";
+            Err(refuse("general.architecture", other, rule))
+        }
+    };
+    config.and_then(Config::validate).map_err(|e| e.at(gguf.path()))
+}
+
+fn refuse(field: &str, value: impl ToString, rule: &str) -> Error {
+    Error::Config { field: field.into(), value: value.to_string(), rule: rule.into() }
+}
+
+/// The keys of one architecture.
+pub(super) struct Meta<'a> {
+    gguf: &'a Gguf,
+    arch: &'a str,
+}
+
+impl Meta<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.arch)
+    }
+
+    fn get<'b, T: FromValue<'b>>(&'b self, name: &str) -> Result<T> {
+        self.gguf.get(&self.key(name))
+    }
+
+    fn find<'b, T: FromValue<'b>>(&'b self, name: &str) -> Result<Option<T>> {
+        self.gguf.find(&self.key(name))
+    }
+
+    /// What all architectures have in common.
+    pub(super) fn config(
+        &self,
+        family: Family,
+        activation: Activation,
+        rope_scaling: RopeScaling,
+    ) -> Result<Config> {
+        self.check_off()?;
+        let hidden_size: usize = self.get("embedding_length")?;
+        let heads: usize = self.get("attention.head_count")?;
+        let head_dim = self.head_dim(hidden_size / heads.max(1))?;
+        Ok(Config {
+            family,
+            hidden_size,
+            intermediate_size: self.get("feed_forward_length")?,
+            num_hidden_layers: self.get("block_count")?,
+            num_attention_heads: heads,
+            num_key_value_heads: self.find("attention.head_count_kv")?.unwrap_or(heads),
+            head_dim,
+            vocab_size: self.vocab_size()?,
+            max_position_embeddings: self.get("context_length")?,
+            rms_norm_eps: self.get("attention.layer_norm_rms_epsilon")?,
+            rope_theta: self.find("rope.freq_base")?.unwrap_or(10_000.0),
+            rope_scaling: self.rope_factors(head_dim)?.unwrap_or(rope_scaling),
+            activation,
+            sub_norms: false,
+            qk_norm: false,
+            tie_word_embeddings: self.gguf.tensor("output.weight").is_none(),
+        })
+    }
+
+    fn check_off(&self) -> Result<()> {
+        for name in MUST_BE_OFF {
+            let key = self.key(name);
+            let Some(value) = self.gguf.metadata().value(&key) else { continue };
+            let off = value.integer() == Some(0) || f32::from_value(value) == Some(0.0);
+            if !off {
+                return Err(refuse(&key, format!("{value:?}"), "absent: this part is not implemented"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys, values and rotary embeddings of one width.
+    fn head_dim(&self, default: usize) -> Result<usize> {
+        let head_dim = self.find("attention.key_length")?.unwrap_or(default);
+        for name in ["attention.value_length", "rope.dimension_count"] {
+            let width = self.find(name)?.unwrap_or(head_dim);
+            if width != head_dim {
+                return Err(refuse(&self.key(name), width, &format!("{head_dim}, the width of a head")));
+            }
+        }
+        Ok(head_dim)
+    }
+
+    /// Rows of the embedding, which the metadata may repeat.
+    fn vocab_size(&self) -> Result<usize> {
+        let embedding = self.gguf.tensor("token_embd.weight");
+        let rows = embedding.ok_or_else(|| Error::MissingTensor { name: "token_embd.weight".into() })?.rows();
+        let said: usize = self.find("vocab_size")?.unwrap_or(rows);
+        if said != rows {
+            return Err(refuse(
+                &self.key("vocab_size"),
+                said,
+                &format!("{rows}, the rows of token_embd.weight"),
+            ));
+        }
+        Ok(rows)
+    }
+
+    /// Linear scaling or none; Llama 3's rule is stored as a tensor of factors instead.
+    pub(super) fn rope_scaling(&self) -> Result<RopeScaling> {
+        let kind: &str = self.find("rope.scaling.type")?.unwrap_or("none");
+        match kind {
+            "none" => Ok(RopeScaling::None),
+            "linear" => Ok(RopeScaling::Linear { factor: self.get("rope.scaling.factor")? }),
+            other => Err(refuse(&self.key("rope.scaling.type"), other, "none or linear")),
+        }
+    }
+
+    fn rope_factors(&self, head_dim: usize) -> Result<Option<RopeScaling>> {
+        let name = "rope_freqs.weight";
+        let Some(tensor) = self.gguf.tensor(name) else { return Ok(None) };
+        if tensor.shape != [head_dim / 2] {
+            let (expected, got) = (vec![head_dim / 2], tensor.shape.clone());
+            return Err(Error::TensorShape { name: name.into(), expected, got });
+        }
+        let mut factors = vec![0.0; head_dim / 2];
+        let read = tensor.format.dequantize_row(&self.gguf.bytes(tensor), &mut factors);
+        read.map_err(|error| Error::Tensor { name: name.into(), error })?;
+        Ok(Some(RopeScaling::Factors(factors)))
+    }
+}

@@ -1,0 +1,236 @@
+//! Writes a Hugging Face folder with packed weights.
+
+use super::{Job, Target, in_order, jobs, table};
+use crate::{
+    Checkpoint, Config, Error, Result, Tokenizer,
+    arch::projection_shape,
+    checkpoint::{Progress, Weight},
+    config::{Activation, Family, RopeScaling},
+    weights::{
+        Source,
+        atomic::atomic_write,
+        safetensors::{Dtype, Spec, Writer},
+    },
+};
+use bitnet_quant::{Format, Scales, Ternary};
+use serde_json::{Map, Value, json};
+use std::{fs, path::Path};
+
+/// Files of a source folder that stay as they are.
+const COPIED: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "special_tokens_map.json",
+];
+
+pub(super) fn write(
+    checkpoint: &Checkpoint,
+    tokenizer: &Tokenizer,
+    out: &Path,
+    target: Target,
+    progress: Progress<'_>,
+) -> Result<()> {
+    let config = config(checkpoint, tokenizer)?;
+    fs::create_dir_all(out).map_err(Error::io(out))?;
+    weights(checkpoint, out, target, progress)?;
+    match checkpoint.source() {
+        Source::Folder(folder) => {
+            for name in COPIED {
+                if let Ok(bytes) = fs::read(folder.path().join(name)) {
+                    text(&out.join(name), &bytes)?;
+                }
+            }
+        }
+        Source::Gguf(_) => {
+            let (json, settings) = tokenizer.to_json();
+            text(&out.join("tokenizer.json"), json.as_bytes())?;
+            text(&out.join("tokenizer_config.json"), settings.as_bytes())?;
+            let generation = json!({ "bos_token_id": tokenizer.bos(), "eos_token_id": tokenizer.eos() });
+            text(&out.join("generation_config.json"), generation.to_string().as_bytes())?;
+        }
+    }
+    // Last: without it a folder is no model, so that half of one is never taken for a whole.
+    let config = serde_json::to_string_pretty(&config).expect("a JSON value can be written");
+    text(&out.join("config.json"), config.as_bytes())
+}
+
+fn text(path: &Path, bytes: &[u8]) -> Result<()> {
+    atomic_write(path, |file| file.write(bytes))
+}
+
+/// The tensors of a job: a projection has a scale beside it.
+type Tensors = Vec<(Spec, Vec<u8>)>;
+
+fn weights(checkpoint: &Checkpoint, out: &Path, target: Target, progress: Progress<'_>) -> Result<()> {
+    let jobs = jobs(checkpoint);
+    let mut specs = Vec::new();
+    for job in &jobs {
+        specs.extend(announced(checkpoint, job, target)?);
+    }
+    let mut writer = Writer::create(out.join("model.safetensors"), &specs)?;
+    in_order(
+        &jobs,
+        |job| tensors(checkpoint, job, target),
+        |tensors| {
+            for (_, bytes) in &tensors {
+                writer.tensor(bytes)?;
+                progress(bytes.len() as u64);
+            }
+            Ok(())
+        },
+    )?;
+    writer.finish()
+}
+
+fn spec(name: &str, suffix: &str, shape: &[usize], dtype: Dtype) -> Spec {
+    Spec { name: format!("{name}.{suffix}"), shape: shape.to_vec(), dtype }
+}
+
+/// Names, shapes and types, without the work of packing.
+fn announced(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<Vec<Spec>> {
+    Ok(match job {
+        Job::Norm { name, width } => vec![spec(name, "weight", &[*width], Dtype::F32)],
+        Job::Projection { layer, name } => {
+            let (rows, cols) = projection_shape(checkpoint.config(), name);
+            let full = format!("model.layers.{layer}.{name}");
+            Format::HfPacked
+                .tensor_bytes(rows, cols)
+                .map_err(|error| Error::Tensor { name: full.clone(), error })?;
+            vec![
+                spec(&full, "weight", &[rows / 4, cols], Dtype::U8),
+                spec(&full, "weight_scale", &[1], Dtype::F32),
+            ]
+        }
+        Job::Embedding => vec![table_spec(&checkpoint.embedding()?, target)?],
+        Job::Head => vec![table_spec(&head(checkpoint)?, target)?],
+    })
+}
+
+fn head(checkpoint: &Checkpoint) -> Result<Weight> {
+    checkpoint.head()?.ok_or(Error::MissingTensor { name: "lm_head.weight".into() })
+}
+
+/// Safetensors hold plain floats: other formats become f32, which holds them exactly.
+fn float(weight: &Weight, target: Target) -> Result<(Format, Dtype)> {
+    let wanted = target.embedding.unwrap_or(weight.format);
+    match wanted {
+        Format::F16 => Ok((Format::F16, Dtype::F16)),
+        Format::BF16 => Ok((Format::BF16, Dtype::BF16)),
+        Format::F32 => Ok((Format::F32, Dtype::F32)),
+        _ if target.embedding.is_none() => Ok((Format::F32, Dtype::F32)),
+        other => Err(Error::TensorType {
+            name: weight.name.clone(),
+            expected: "f32, f16 or bf16 in a Hugging Face folder",
+            got: other.name().into(),
+        }),
+    }
+}
+
+fn table_spec(weight: &Weight, target: Target) -> Result<Spec> {
+    let (_, dtype) = float(weight, target)?;
+    Ok(spec(&weight.name, "weight", &[weight.rows, weight.cols], dtype))
+}
+
+fn tensors(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<Tensors> {
+    let specs = announced(checkpoint, job, target)?;
+    let bytes = match job {
+        Job::Norm { name, width } => {
+            vec![checkpoint.norm(name, *width)?.iter().flat_map(|x| x.to_le_bytes()).collect()]
+        }
+        Job::Embedding => vec![stored(&checkpoint.embedding()?, target)?],
+        Job::Head => vec![stored(&head(checkpoint)?, target)?],
+        Job::Projection { layer, name } => packed(&checkpoint.projection(*layer, name)?)?,
+    };
+    Ok(specs.into_iter().zip(bytes).collect())
+}
+
+fn stored(weight: &Weight, target: Target) -> Result<Vec<u8>> {
+    let (format, _) = float(weight, target)?;
+    Ok(table(weight, Some(format))?.1)
+}
+
+/// Codes, and the scale that multiplies them.
+fn packed(weight: &Weight) -> Result<Vec<Vec<u8>>> {
+    let Some(matrix) = weight.ternary()? else {
+        let expected = "one ternary scale for the matrix; transformers has no packed form for others";
+        return Err(Error::TensorType {
+            name: format!("{}.weight", weight.name),
+            expected,
+            got: weight.format.name().into(),
+        });
+    };
+    let codes = Format::HfPacked.pack(&matrix).map_err(|e| weight.error(e))?;
+    let Ternary { scales: Scales::Tensor(scale), .. } = matrix else {
+        unreachable!("packing refuses other scales");
+    };
+    Ok(vec![codes, scale.to_le_bytes().to_vec()])
+}
+
+/// The `config.json` of the source with another quantization, or a new one.
+fn config(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Value> {
+    let mut config = match checkpoint.source() {
+        Source::Folder(folder) => folder.config().clone(),
+        Source::Gguf(_) => described(checkpoint.config(), tokenizer)?,
+    };
+    // Remote code belongs to the weights as they were.
+    config.remove("auto_map");
+    config.insert("tie_word_embeddings".into(), json!(checkpoint.config().tie_word_embeddings));
+    let quantization =
+        json!({ "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline" });
+    config.insert("quantization_config".into(), quantization);
+    Ok(Value::Object(config))
+}
+
+/// A `config.json` for what came from another container.
+fn described(config: &Config, tokenizer: &Tokenizer) -> Result<Map<String, Value>> {
+    let architecture = match config.family {
+        Family::BitNet => "BitNetForCausalLM",
+        Family::Llama => "LlamaForCausalLM",
+        Family::Qwen3 => "Qwen3ForCausalLM",
+    };
+    let mut map = Map::new();
+    let mut set = |key: &str, value: Value| map.insert(key.to_owned(), value);
+    set("architectures", json!([architecture]));
+    set("model_type", json!(config.family.name()));
+    set("hidden_size", json!(config.hidden_size));
+    set("intermediate_size", json!(config.intermediate_size));
+    set("num_hidden_layers", json!(config.num_hidden_layers));
+    set("num_attention_heads", json!(config.num_attention_heads));
+    set("num_key_value_heads", json!(config.num_key_value_heads));
+    set("head_dim", json!(config.head_dim));
+    set("vocab_size", json!(config.vocab_size));
+    set("max_position_embeddings", json!(config.max_position_embeddings));
+    set("rms_norm_eps", exact(config.rms_norm_eps));
+    set("rope_theta", exact(config.rope_theta));
+    set("hidden_act", json!(if config.activation == Activation::Relu2 { "relu2" } else { "silu" }));
+    set("bos_token_id", json!(tokenizer.bos()));
+    set("eos_token_id", json!(tokenizer.eos()));
+    set("torch_dtype", json!("float32"));
+    match &config.rope_scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear { factor } => {
+            set("rope_scaling", json!({ "rope_type": "linear", "factor": exact(*factor) }));
+        }
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
+            let scaling = json!({ "rope_type": "llama3", "factor": exact(*factor), "low_freq_factor": exact(*low_freq_factor),
+                "high_freq_factor": exact(*high_freq_factor), "original_max_position_embeddings": original });
+            set("rope_scaling", scaling);
+        }
+        RopeScaling::Factors(_) => {
+            return Err(Error::Config {
+                field: "rope_freqs.weight".into(),
+                value: "a factor for each frequency".into(),
+                rule: "none: a Hugging Face folder holds only the rule that they follow from; convert from the original folder".into(),
+            });
+        }
+    }
+    Ok(map)
+}
+
+/// The shortest decimal that reads as this f32.
+fn exact(x: f32) -> Value {
+    let shortest: f64 = x.to_string().parse().unwrap_or(f64::from(x));
+    json!(shortest)
+}

@@ -1,0 +1,76 @@
+//! Grouped-query attention over a paged cache.
+
+use super::{Linear, LinearInput, RmsNorm, Rotation};
+use crate::kv::KvLayer;
+use bitnet_core::{
+    Result, Tensor,
+    ops::{self, PagedSpan},
+};
+
+/// Query, key, value and output projections with the norms between them.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// `[H·D, C]`.
+    pub q: Linear,
+    /// `[K·D, C]`.
+    pub k: Linear,
+    /// `[K·D, C]`.
+    pub v: Linear,
+    /// `[C, H·D]`.
+    pub o: Linear,
+    /// Norm of each query head, `[D]`.
+    pub q_norm: Option<RmsNorm>,
+    /// Norm of each key head, `[D]`.
+    pub k_norm: Option<RmsNorm>,
+    /// Before the output projection, `[H·D]`.
+    pub sub_norm: Option<RmsNorm>,
+    /// D: width of a head.
+    pub head_dim: usize,
+}
+
+impl Attention {
+    /// `x: [T, C]` -> `[T, C]`; writes the new keys and values to `cache` and reads all of them from there.
+    ///
+    /// # Errors
+    /// Where shapes differ or the device fails.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        rotation: &Rotation,
+        spans: &[PagedSpan<'_>],
+        cache: &mut KvLayer,
+    ) -> Result<Tensor> {
+        let x = LinearInput::new(x);
+        let q = self.rotated(&self.q, self.q_norm.as_ref(), &x, rotation)?;
+        let k = self.rotated(&self.k, self.k_norm.as_ref(), &x, rotation)?;
+        let v = self.heads(self.v.forward(&x)?)?;
+        ops::kv_store(&k, &v, spans, cache)?;
+        let y = ops::attention(&q, spans, cache)?;
+        let mut y = y.reshape([y.shape().dims()[0], self.q.weight().rows()])?;
+        if let Some(norm) = &self.sub_norm {
+            y = norm.forward(&y)?;
+        }
+        self.o.forward(&LinearInput::new(&y))
+    }
+
+    fn rotated(
+        &self,
+        projection: &Linear,
+        norm: Option<&RmsNorm>,
+        x: &LinearInput<'_>,
+        rotation: &Rotation,
+    ) -> Result<Tensor> {
+        let mut heads = self.heads(projection.forward(x)?)?;
+        if let Some(norm) = norm {
+            heads = norm.forward(&heads)?;
+        }
+        ops::rope(&mut heads, &rotation.cos, &rotation.sin)?;
+        Ok(heads)
+    }
+
+    /// `[T, n·D]` -> `[T, n, D]`.
+    fn heads(&self, y: Tensor) -> Result<Tensor> {
+        let (rows, cols) = (y.shape().rows(), y.shape().last());
+        y.into_shape([rows, cols / self.head_dim, self.head_dim])
+    }
+}

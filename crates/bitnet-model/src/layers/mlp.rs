@@ -1,0 +1,35 @@
+//! Gated feed-forward layer.
+
+use super::{Linear, LinearInput, RmsNorm};
+use crate::config::Activation;
+use bitnet_core::{Result, Tensor, ops};
+
+/// `down(norm(act(gate(x)) * up(x)))`.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    /// `[F, C]`.
+    pub gate: Linear,
+    /// `[F, C]`.
+    pub up: Linear,
+    /// `[C, F]`.
+    pub down: Linear,
+    /// Before the down projection, `[F]`.
+    pub sub_norm: Option<RmsNorm>,
+    /// What gates.
+    pub activation: Activation,
+}
+
+impl Mlp {
+    /// `x: [T, C]` -> `[T, C]`.
+    ///
+    /// # Errors
+    /// Where shapes differ or the device fails.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = LinearInput::new(x);
+        let mut y = ops::glu(self.activation, &self.gate.forward(&x)?, &self.up.forward(&x)?)?;
+        if let Some(norm) = &self.sub_norm {
+            y = norm.forward(&y)?;
+        }
+        self.down.forward(&LinearInput::new(&y))
+    }
+}

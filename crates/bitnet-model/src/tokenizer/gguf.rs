@@ -1,0 +1,419 @@
+//! The vocabulary inside of a GGUF. Keys and token types: ggml, `docs/gguf.md`.
+
+use super::{
+    Error, Parts, Result, Tokenizer,
+    bytes::{Alphabet, byte_token},
+    json::MAX_TOKEN,
+    pretokenizer::Splitting,
+};
+use crate::weights::gguf::{Array, Gguf, Strings};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::fmt;
+
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
+
+/// Names of tokens that end a turn or a text, whatever the metadata says (the list of llama.cpp).
+const ENDS: [&str; 9] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "</s>",
+    "<|end_of_turn|>",
+];
+
+/// The template of microsoft/bitnet-b1.58-2B-4T, which the GGUF of the same model replaced by another one's.
+const BITNET_TEMPLATE: &str = concat!(
+    "{% for message in messages %}{% set content = message['role'] | capitalize + ': ' + message['content'] | trim + ",
+    "'<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}",
+    "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
+);
+
+/// The vocabulary of a GGUF as its metadata holds it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GgufVocab {
+    /// `tokenizer.ggml.model`: `gpt2` or `llama`.
+    pub model: String,
+    /// `tokenizer.ggml.pre`.
+    pub pre: Option<String>,
+    /// `tokenizer.ggml.tokens`.
+    pub tokens: Vec<String>,
+    /// `tokenizer.ggml.scores`.
+    pub scores: Option<Vec<f32>>,
+    /// `tokenizer.ggml.token_type`.
+    pub token_types: Option<Vec<i32>>,
+    /// `tokenizer.ggml.merges`, pairs separated by a space.
+    pub merges: Option<Vec<String>>,
+    /// `tokenizer.ggml.bos_token_id`.
+    pub bos: Option<u32>,
+    /// `tokenizer.ggml.eos_token_id`.
+    pub eos: Option<u32>,
+    /// `tokenizer.ggml.eot_token_id`.
+    pub eot: Option<u32>,
+    /// `tokenizer.ggml.unknown_token_id`.
+    pub unknown: Option<u32>,
+    /// `tokenizer.ggml.padding_token_id`.
+    pub padding: Option<u32>,
+    /// `tokenizer.ggml.add_bos_token`.
+    pub add_bos: Option<bool>,
+    /// `tokenizer.ggml.add_space_prefix`.
+    pub add_space_prefix: Option<bool>,
+    /// `tokenizer.chat_template`.
+    pub chat_template: Option<String>,
+}
+
+/// What was repaired in a vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// `tokenizer.ggml.pre` is missing and the tokens are Llama 3's.
+    AssumedLlama3,
+    /// The chat template is one that a converter writes into every file.
+    ReplacedTemplate,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AssumedLlama3 => {
+                "tokenizer.ggml.pre is missing; the vocabulary is Llama 3's, so text is split as `llama-bpe`"
+            }
+            Self::ReplacedTemplate => {
+                "the chat template in the file was put there by a converter; using the one of the model's own repository"
+            }
+        })
+    }
+}
+
+impl GgufVocab {
+    /// Reads the metadata of a file.
+    ///
+    /// # Errors
+    /// Names the key that is missing or of another type.
+    pub fn read(gguf: &Gguf) -> crate::Result<Self> {
+        let list = |strings: &Strings| strings.iter().map(str::to_owned).collect();
+        let scores: Option<&Array> = gguf.find("tokenizer.ggml.scores")?;
+        let types: Option<&Array> = gguf.find("tokenizer.ggml.token_type")?;
+        // Asked for by type only where they hold something: some writers give an empty list another type.
+        let scores: Option<&[f32]> =
+            if scores.is_some_and(|s| !s.is_empty()) { gguf.find("tokenizer.ggml.scores")? } else { None };
+        let types: Option<&[i32]> =
+            if types.is_some_and(|t| !t.is_empty()) { gguf.find("tokenizer.ggml.token_type")? } else { None };
+        Ok(Self {
+            model: gguf.get::<&str>("tokenizer.ggml.model")?.to_owned(),
+            pre: gguf.find::<&str>("tokenizer.ggml.pre")?.map(str::to_owned),
+            tokens: list(gguf.get("tokenizer.ggml.tokens")?),
+            scores: scores.map(<[f32]>::to_vec),
+            token_types: types.map(<[i32]>::to_vec),
+            merges: gguf.find::<&Strings>("tokenizer.ggml.merges")?.map(list),
+            bos: gguf.find("tokenizer.ggml.bos_token_id")?,
+            eos: gguf.find("tokenizer.ggml.eos_token_id")?,
+            eot: gguf.find("tokenizer.ggml.eot_token_id")?,
+            unknown: gguf.find("tokenizer.ggml.unknown_token_id")?,
+            padding: gguf.find("tokenizer.ggml.padding_token_id")?,
+            add_bos: gguf.find("tokenizer.ggml.add_bos_token")?,
+            add_space_prefix: gguf.find("tokenizer.ggml.add_space_prefix")?,
+            chat_template: gguf.find::<&str>("tokenizer.chat_template")?.map(str::to_owned),
+        })
+    }
+
+    fn kind(&self, id: usize) -> i32 {
+        self.token_types.as_ref().map_or(NORMAL, |types| types[id])
+    }
+
+    /// The id of a token by its text.
+    fn find(&self, text: &str) -> Option<u32> {
+        self.tokens.iter().position(|t| t == text).and_then(|id| u32::try_from(id).ok())
+    }
+
+    /// Checks what the lists promise each other.
+    fn check(&self) -> Result<()> {
+        let expected = self.tokens.len();
+        let counts = [
+            ("tokenizer.ggml.scores", self.scores.as_ref().map(Vec::len)),
+            ("tokenizer.ggml.token_type", self.token_types.as_ref().map(Vec::len)),
+        ];
+        for (key, got) in counts.into_iter().filter_map(|(key, len)| Some((key, len?))) {
+            if got != expected {
+                return Err(Error::Count { key, expected, got });
+            }
+        }
+        let ids = [
+            ("tokenizer.ggml.bos_token_id", self.bos),
+            ("tokenizer.ggml.eos_token_id", self.eos),
+            ("tokenizer.ggml.eot_token_id", self.eot),
+        ];
+        for (key, id) in ids.into_iter().filter_map(|(key, id)| Some((key, id?))) {
+            if id as usize >= expected {
+                return Err(Error::Id { key, id, len: expected });
+            }
+        }
+        for (id, text) in self.tokens.iter().enumerate() {
+            if text.len() > MAX_TOKEN {
+                return Err(Error::TokenTooLong { id, bytes: text.len(), limit: MAX_TOKEN });
+            }
+            if self.kind(id) == BYTE && byte_token(text).is_none() {
+                return Err(Error::ByteToken { id, text: text.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Llama 3's vocabulary, told by its size and the places of its control tokens.
+    fn is_llama3(&self) -> bool {
+        let at = |id: usize, text: &str| self.tokens.get(id).is_some_and(|t| t == text);
+        let published =
+            self.tokens.len() == 128_256 && at(128_000, "<|begin_of_text|>") && at(128_009, "<|eot_id|>");
+        // Vocabularies of other sizes with the same control tokens, which is what tests and small models have.
+        let small = self.tokens.len() < 128_256
+            && [
+                "<|begin_of_text|>",
+                "<|end_of_text|>",
+                "<|start_header_id|>",
+                "<|end_header_id|>",
+                "<|eot_id|>",
+            ]
+            .iter()
+            .all(|name| self.find(name).is_some_and(|id| self.kind(id as usize) == CONTROL));
+        published || small
+    }
+
+    fn ends(&self) -> Vec<u32> {
+        let mut ends: Vec<u32> = self.eos.into_iter().chain(self.eot).collect();
+        for id in ENDS.iter().filter_map(|name| self.find(name)) {
+            if self.kind(id as usize) == CONTROL && !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
+        ends.dedup();
+        ends
+    }
+}
+
+/// The vocabulary as a `tokenizer.json`, and what was repaired on the way.
+pub(super) fn parts(vocab: &GgufVocab) -> Result<(Parts, Vec<Note>)> {
+    vocab.check()?;
+    let mut notes = Vec::new();
+    let (json, adds_bos) = match vocab.model.as_str() {
+        "gpt2" => byte_level(vocab, &mut notes)?,
+        "llama" => (sentence_piece(vocab)?, true),
+        other => {
+            let (value, expected) =
+                (format!("{other:?}"), "gpt2 (byte-level BPE) or llama (SentencePiece BPE)");
+            return Err(Error::Unknown { field: "tokenizer.ggml.model", value, expected });
+        }
+    };
+    let mut template = vocab.chat_template.clone();
+    if template.as_ref().is_some_and(|t| t.contains("BITNETAssistant")) && vocab.find("<|eot_id|>").is_some()
+    {
+        template = Some(BITNET_TEMPLATE.to_owned());
+        notes.push(Note::ReplacedTemplate);
+    }
+    let add_bos = Some(vocab.add_bos.unwrap_or(adds_bos));
+    Ok((Parts { json, bos: vocab.bos, eos: vocab.ends(), add_bos, template }, notes))
+}
+
+fn byte_level(vocab: &GgufVocab, notes: &mut Vec<Note>) -> Result<(Value, bool)> {
+    let splitting = match &vocab.pre {
+        Some(name) => Splitting::named(name)?,
+        None if vocab.is_llama3() => {
+            notes.push(Note::AssumedLlama3);
+            Splitting::Llama3
+        }
+        None => {
+            let fix = "without it text is split wrongly; convert the model again with a current converter";
+            return Err(Error::Missing { key: "tokenizer.ggml.pre", fix });
+        }
+    };
+    let Some(merges) = &vocab.merges else {
+        let fix = "byte-level BPE cannot merge without it; convert the model again";
+        return Err(Error::Missing { key: "tokenizer.ggml.merges", fix });
+    };
+    let (ids, added) = split_vocab(vocab)?;
+    let mut pairs = Vec::with_capacity(merges.len());
+    for (index, merge) in merges.iter().enumerate() {
+        let unknown = || Error::Merge { index, merge: merge.clone() };
+        let (a, b) = merge.split_once(' ').ok_or_else(unknown)?;
+        let known = [a, b, &format!("{a}{b}")].iter().all(|text| ids.contains_key(*text));
+        if !known {
+            return Err(unknown());
+        }
+        pairs.push(json!([a, b]));
+    }
+    let json = json!({
+        "version": "1.0",
+        "added_tokens": added,
+        "normalizer": if splitting == Splitting::Qwen2 { json!({"type": "NFC"}) } else { Value::Null },
+        "pre_tokenizer": splitting.json(),
+        "post_processor": Value::Null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": model(ids, pairs, None, splitting.ignores_merges()),
+    });
+    Ok((json, splitting.adds_bos()))
+}
+
+fn sentence_piece(vocab: &GgufVocab) -> Result<Value> {
+    let (ids, added) = split_vocab(vocab)?;
+    let pairs = match &vocab.merges {
+        Some(merges) => merges.iter().filter_map(|m| m.split_once(' ')).map(|(a, b)| json!([a, b])).collect(),
+        None => merges_by_score(vocab, &ids)?,
+    };
+    let unknown = vocab.unknown.or_else(|| vocab.find("<unk>")).and_then(|id| vocab.tokens.get(id as usize));
+    let mut normalizers = vec![json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"})];
+    let prefixed = vocab.add_space_prefix.unwrap_or(true);
+    if prefixed {
+        normalizers.insert(0, json!({"type": "Prepend", "prepend": "\u{2581}"}));
+    }
+    let mut decoders = vec![
+        json!({"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    if prefixed {
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    Ok(json!({
+        "version": "1.0",
+        "added_tokens": added,
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": Value::Null,
+        "post_processor": Value::Null,
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": model(ids, pairs, unknown, false),
+    }))
+}
+
+fn model(
+    vocab: Map<String, Value>,
+    merges: Vec<Value>,
+    unknown: Option<&String>,
+    ignore_merges: bool,
+) -> Value {
+    json!({
+        "type": "BPE",
+        "dropout": Value::Null,
+        "unk_token": unknown,
+        "continuing_subword_prefix": Value::Null,
+        "end_of_word_suffix": Value::Null,
+        "fuse_unk": unknown.is_some(),
+        "byte_fallback": unknown.is_some(),
+        "ignore_merges": ignore_merges,
+        "vocab": vocab,
+        "merges": merges,
+    })
+}
+
+/// Tokens that merging makes, and tokens that are found in text as a whole.
+fn split_vocab(vocab: &GgufVocab) -> Result<(Map<String, Value>, Vec<Value>)> {
+    let (mut ids, mut added) = (Map::new(), Vec::new());
+    let mut first: HashMap<&str, u32> = HashMap::with_capacity(vocab.tokens.len());
+    for (id, text) in vocab.tokens.iter().enumerate() {
+        let id = id as u32;
+        if let Some(&first) = first.get(text.as_str()) {
+            // Padding rows of an embedding often share a text; a token that is used must not.
+            if vocab.kind(id as usize) == UNUSED {
+                continue;
+            }
+            return Err(Error::Duplicate { first, second: id, text: text.clone() });
+        }
+        first.insert(text, id);
+        let special = match vocab.kind(id as usize) {
+            CONTROL | UNKNOWN => Some(true),
+            USER_DEFINED => Some(false),
+            UNUSED => continue,
+            _ => None,
+        };
+        if let Some(special) = special {
+            added.push(json!({
+                "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": special,
+            }));
+        }
+        // The library numbers an added token by its place in the vocabulary, so it has to have one there too.
+        ids.insert(text.clone(), json!(id));
+    }
+    Ok((ids, added))
+}
+
+/// Merges of a SentencePiece vocabulary: every way of making a token from two, the likelier token first, as transformers'
+/// converters do.
+fn merges_by_score(vocab: &GgufVocab, ids: &Map<String, Value>) -> Result<Vec<Value>> {
+    let Some(scores) = &vocab.scores else {
+        let fix = "SentencePiece cannot merge without it; convert the model again";
+        return Err(Error::Missing { key: "tokenizer.ggml.scores", fix });
+    };
+    let id = |text: &str| ids.get(text).and_then(Value::as_u64);
+    let mut merges: Vec<(f32, u64, u64, &str, &str)> = Vec::new();
+    for (token, text) in vocab.tokens.iter().enumerate().filter(|&(token, _)| vocab.kind(token) == NORMAL) {
+        for (at, _) in text.char_indices().skip(1) {
+            let (a, b) = text.split_at(at);
+            if let (Some(first), Some(second)) = (id(a), id(b)) {
+                merges.push((scores[token], first, second, a, b));
+            }
+        }
+    }
+    merges.sort_by(|x, y| y.0.total_cmp(&x.0).then((x.1, x.2).cmp(&(y.1, y.2))));
+    Ok(merges.into_iter().map(|(_, _, _, a, b)| json!([a, b])).collect())
+}
+
+/// The vocabulary of a tokenizer as GGUF metadata.
+pub(super) fn export(tokenizer: &Tokenizer) -> Result<GgufVocab> {
+    let inner = &*tokenizer.0;
+    let len = tokenizer.vocab_size();
+    let (mut tokens, mut kinds) = (Vec::with_capacity(len), Vec::with_capacity(len));
+    for id in 0..len as u32 {
+        let text = tokenizer.token(id);
+        kinds.push(match &text {
+            None => UNUSED,
+            Some(_) if inner.specials.is_special(id) => CONTROL,
+            Some(_) if inner.specials.is_added(id) => USER_DEFINED,
+            Some(text) if inner.alphabet == Alphabet::SentencePiece && byte_token(text).is_some() => BYTE,
+            Some(_) => NORMAL,
+        });
+        tokens.push(text.unwrap_or_else(|| format!("[PAD{id}]")));
+    }
+    let merge = |m: &Value| match m {
+        Value::String(text) => Some(text.clone()),
+        pair => Some(format!("{} {}", pair[0].as_str()?, pair[1].as_str()?)),
+    };
+    let merges =
+        inner.json["model"]["merges"].as_array().into_iter().flatten().map(merge).collect::<Option<Vec<_>>>();
+    let byte_level = inner.alphabet == Alphabet::ByteLevel;
+    let pre = byte_level.then(|| name_of(&inner.json["pre_tokenizer"])).transpose()?;
+    let unknown = inner.json["model"]["unk_token"].as_str().and_then(|text| tokenizer.id(text));
+    // Likelier tokens come first in a vocabulary that was trained by merging.
+    let scores = (!byte_level).then(|| (0..len).map(|id| -(id as f32)).collect());
+    Ok(GgufVocab {
+        model: if byte_level { "gpt2" } else { "llama" }.to_owned(),
+        pre: pre.map(|splitting| splitting.name().to_owned()),
+        tokens,
+        scores,
+        token_types: Some(kinds),
+        merges,
+        bos: tokenizer.bos(),
+        eos: tokenizer.eos().first().copied(),
+        eot: tokenizer.eos().get(1).copied(),
+        unknown,
+        padding: None,
+        add_bos: Some(tokenizer.adds_bos()),
+        add_space_prefix: (!byte_level).then(|| inner.json["normalizer"].to_string().contains("Prepend")),
+        chat_template: tokenizer.chat_template().map(|t| t.source().to_owned()),
+    })
+}
+
+fn name_of(pre_tokenizer: &Value) -> Result<Splitting> {
+    Splitting::of(pre_tokenizer).ok_or_else(|| Error::Unknown {
+        field: "pre_tokenizer",
+        value: pre_tokenizer.to_string(),
+        expected: "one that has a name in GGUF files (gpt-2, llama-bpe, qwen2, falcon); keep this model as a folder",
+    })
+}

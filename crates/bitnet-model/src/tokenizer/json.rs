@@ -1,0 +1,187 @@
+//! `tokenizer.json` and the small files beside it.
+
+use super::{Error, Parts, Result, Tokenizer, bytes::Alphabet, special::Specials};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+/// Largest file that is read: the largest real vocabularies take about 35 MB.
+const MAX_FILE: u64 = 128 << 20;
+/// Longest text of a token.
+pub(super) const MAX_TOKEN: usize = 65_536;
+/// Most entries of a vocabulary.
+const MAX_VOCAB: u32 = 4 << 20;
+
+/// Reads a file, if it is there.
+fn read(dir: &Path, name: &str) -> Result<Option<String>> {
+    let path = dir.join(name);
+    let Ok(data) = fs::metadata(&path) else { return Ok(None) };
+    if data.len() > MAX_FILE {
+        return Err(Error::FileTooLong { path, bytes: data.len(), limit: MAX_FILE });
+    }
+    fs::read_to_string(&path).map(Some).map_err(|error| Error::Io { path, error })
+}
+
+/// Reads the files of a folder.
+pub(super) fn folder(dir: &Path) -> Result<Parts> {
+    let Some(tokenizer) = read(dir, "tokenizer.json")? else {
+        let reason =
+            "missing; save the tokenizer with transformers' `save_pretrained` (a fast tokenizer writes it)";
+        return Err(Error::Json { file: "tokenizer.json", reason: reason.into() });
+    };
+    let config = read(dir, "tokenizer_config.json")?;
+    let others: Vec<String> = ["generation_config.json", "config.json"]
+        .into_iter()
+        .filter_map(|name| read(dir, name).transpose())
+        .collect::<Result<_>>()?;
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let mut parts = texts(&tokenizer, config.as_deref(), &others)?;
+    if let Some(template) = read(dir, "chat_template.jinja")? {
+        parts.template = Some(template);
+    }
+    Ok(parts)
+}
+
+/// Reads the texts of the files; `others` may name the ids that end a text.
+pub(super) fn texts(tokenizer: &str, config: Option<&str>, others: &[&str]) -> Result<Parts> {
+    let json = parse("tokenizer.json", tokenizer)?;
+    let config = config.map(|text| parse("tokenizer_config.json", text)).transpose()?.unwrap_or(Value::Null);
+    let ids = |value: &Value| -> Vec<u32> {
+        let one = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+        match value {
+            Value::Array(list) => list.iter().filter_map(one).collect(),
+            other => one(other).into_iter().collect(),
+        }
+    };
+    let mut eos = Vec::new();
+    eos.extend(named(&json, &config["eos_token"]));
+    let mut bos = named(&json, &config["bos_token"]);
+    for text in others {
+        let value = parse("config.json", text)?;
+        eos.extend(ids(&value["eos_token_id"]));
+        bos = bos.or_else(|| ids(&value["bos_token_id"]).first().copied());
+    }
+    let mut unique = Vec::new();
+    eos.into_iter().for_each(|id| {
+        if !unique.contains(&id) {
+            unique.push(id)
+        }
+    });
+    Ok(Parts {
+        json,
+        bos,
+        eos: unique,
+        add_bos: config["add_bos_token"].as_bool(),
+        template: template(&config["chat_template"]),
+    })
+}
+
+fn parse(file: &'static str, text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|e| Error::Json { file, reason: format!("not valid JSON: {e}") })
+}
+
+/// The id of a token that a configuration names by its text, or by an object with its text.
+fn named(json: &Value, token: &Value) -> Option<u32> {
+    let text = token.as_str().or_else(|| token["content"].as_str())?;
+    let added = json["added_tokens"].as_array().into_iter().flatten().find(|t| t["content"] == text);
+    let id = added.map_or(&json["model"]["vocab"][text], |t| &t["id"]);
+    id.as_u64().and_then(|id| u32::try_from(id).ok())
+}
+
+/// A template, or the default one of a list of named templates.
+fn template(value: &Value) -> Option<String> {
+    match value {
+        Value::String(source) => Some(source.clone()),
+        Value::Array(list) => {
+            let default = list.iter().find(|t| t["name"] == "default")?;
+            default["template"].as_str().map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
+/// The merging part.
+pub(super) fn build(json: &Value) -> Result<tokenizers::Tokenizer> {
+    check(json)?;
+    let mut json = json.clone();
+    // Both would silently change what a text means.
+    for field in ["truncation", "padding"] {
+        json[field] = Value::Null;
+    }
+    tokenizers::Tokenizer::from_bytes(json.to_string())
+        .map_err(|e| Error::Json { file: "tokenizer.json", reason: e.to_string() })
+}
+
+/// Limits that the library does not have.
+fn check(json: &Value) -> Result<()> {
+    if !json["model"]["dropout"].is_null() && json["model"]["dropout"].as_f64() != Some(0.0) {
+        let value = json["model"]["dropout"].to_string();
+        return Err(Error::Unknown {
+            field: "model.dropout",
+            value,
+            expected: "null: random merges have no right ids",
+        });
+    }
+    let vocab = json["model"]["vocab"].as_object().into_iter().flatten();
+    let added = json["added_tokens"].as_array().into_iter().flatten();
+    let added = added.map(|t| (t["content"].as_str().unwrap_or_default(), &t["id"]));
+    for (text, id) in vocab.map(|(text, id)| (text.as_str(), id)).chain(added) {
+        let Some(id) = id.as_u64().filter(|&id| id < u64::from(MAX_VOCAB)) else {
+            return Err(Error::Unknown {
+                field: "id of a token",
+                value: id.to_string(),
+                expected: "a number below 4194304",
+            });
+        };
+        if text.len() > MAX_TOKEN {
+            return Err(Error::TokenTooLong { id: id as usize, bytes: text.len(), limit: MAX_TOKEN });
+        }
+    }
+    super::pretokenizer::check(&json["pre_tokenizer"])
+}
+
+/// The bytes of every id.
+pub(super) fn pieces(
+    merges: &tokenizers::Tokenizer,
+    alphabet: &Alphabet,
+    specials: &Specials,
+) -> Vec<Option<Box<[u8]>>> {
+    let vocab = merges.get_vocab(true);
+    let len = vocab.values().max().map_or(0, |&id| id as usize + 1);
+    let mut pieces = vec![None; len];
+    for (text, id) in vocab {
+        let own = specials.is_added(id);
+        let bytes = if own { text.into_bytes() } else { alphabet.bytes(&text) };
+        pieces[id as usize] = Some(bytes.into_boxed_slice());
+    }
+    pieces
+}
+
+/// What the post-processor puts before and after a text.
+pub(super) fn frame(merges: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
+    let encode = |special| {
+        let encoding =
+            merges.encode_fast("a", special).map_err(|e| Error::Encode { reason: e.to_string() })?;
+        Ok::<_, Error>(encoding.get_ids().to_vec())
+    };
+    let (plain, framed) = (encode(false)?, encode(true)?);
+    let at = framed.windows(plain.len().max(1)).position(|window| window == plain).unwrap_or(0);
+    let end = (at + plain.len()).min(framed.len());
+    Ok((framed[..at].to_vec(), framed[end..].to_vec()))
+}
+
+/// A `tokenizer_config.json`.
+pub(super) fn config_of(tokenizer: &Tokenizer) -> Value {
+    let name = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).map_or(Value::Null, Value::String);
+    let mut config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": false,
+        "bos_token": name(tokenizer.bos()),
+        "eos_token": name(tokenizer.eos().first().copied()),
+        "add_bos_token": tokenizer.adds_bos(),
+    });
+    if let Some(template) = tokenizer.chat_template() {
+        config["chat_template"] = Value::String(template.source().to_owned());
+    }
+    config
+}

@@ -1,0 +1,283 @@
+//! Text to tokens and back: `tokenizer.json`, or the vocabulary inside of a GGUF.
+//!
+//! Two kinds of vocabulary exist: byte-level BPE (GPT-2, Llama 3, Qwen, Falcon) and SentencePiece-style BPE with byte fallback
+//! (Llama 2). Merging is left to the `tokenizers` crate; which parts of a text may become control tokens is decided here.
+
+mod bytes;
+mod error;
+mod gguf;
+mod json;
+mod pretokenizer;
+mod special;
+mod stream;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use error::Error;
+pub use gguf::{GgufVocab, Note};
+pub use stream::Stream;
+
+use crate::template::{ChatTemplate, Message};
+use bytes::Alphabet;
+use special::Specials;
+
+/// Result of this module.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Longest text that is encoded at once.
+pub const MAX_TEXT: usize = 64 << 20;
+
+/// A vocabulary with everything that turns text into its tokens and back. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Tokenizer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    merges: tokenizers::Tokenizer,
+    /// What `merges` was built from.
+    json: serde_json::Value,
+    alphabet: Alphabet,
+    specials: Specials,
+    /// Bytes of every token.
+    pieces: Vec<Option<Box<[u8]>>>,
+    /// What the model expects before and after a text.
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+    template: Option<ChatTemplate>,
+}
+
+/// Everything that a [`Tokenizer`] is made of, whatever file it came from.
+struct Parts {
+    /// A `tokenizer.json`.
+    json: serde_json::Value,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+    /// Whether a text begins with `bos`; what the post-processor of `json` says where it is `None`.
+    add_bos: Option<bool>,
+    template: Option<String>,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a Hugging Face folder.
+    ///
+    /// # Errors
+    /// Names the file that is missing, too large, malformed or of an unknown kind.
+    pub fn from_folder(dir: &Path) -> Result<Self> {
+        Self::from_parts(json::folder(dir)?)
+    }
+
+    /// Reads a `tokenizer.json` and, where there is one, a `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_folder`].
+    pub fn from_json(tokenizer: &str, config: Option<&str>) -> Result<Self> {
+        Self::from_parts(json::texts(tokenizer, config, &[])?)
+    }
+
+    /// Builds the tokenizer of a GGUF; the notes say what was repaired.
+    ///
+    /// # Errors
+    /// Names the metadata key that is missing, unknown or contradicts another.
+    pub fn from_gguf(vocab: &GgufVocab) -> Result<(Self, Vec<Note>)> {
+        let (parts, notes) = gguf::parts(vocab)?;
+        Ok((Self::from_parts(parts)?, notes))
+    }
+
+    /// The tokenizer of a container.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_folder`] and [`Tokenizer::from_gguf`].
+    pub fn of(source: &crate::weights::Source) -> crate::Result<(Self, Vec<String>)> {
+        let at = |error: Error| crate::Error::from(error).at(source.path());
+        match source {
+            crate::weights::Source::Folder(folder) => {
+                Ok((Self::from_folder(folder.path()).map_err(at)?, Vec::new()))
+            }
+            crate::weights::Source::Gguf(file) => {
+                let (tokenizer, notes) = Self::from_gguf(&GgufVocab::read(file)?).map_err(at)?;
+                Ok((tokenizer, notes.iter().map(Note::to_string).collect()))
+            }
+        }
+    }
+
+    fn from_parts(parts: Parts) -> Result<Self> {
+        let alphabet = Alphabet::of(&parts.json)?;
+        let mut merges = json::build(&parts.json)?;
+        // Control tokens are found here, so that user text never becomes one.
+        merges.set_encode_special_tokens(true);
+        let specials = Specials::read(&parts.json)?;
+        let pieces = json::pieces(&merges, &alphabet, &specials);
+        let (mut prefix, suffix) = json::frame(&merges)?;
+        match (parts.add_bos, parts.bos) {
+            (Some(true), Some(bos)) => prefix = vec![bos],
+            (Some(false), _) => prefix.clear(),
+            _ => {}
+        }
+        let name = |id: u32| merges.id_to_token(id).unwrap_or_default();
+        let bos_text = parts.bos.map(name).unwrap_or_default();
+        let eos_text = parts.eos.first().copied().map(name).unwrap_or_default();
+        let template =
+            parts.template.map(|source| ChatTemplate::new(&source, &bos_text, &eos_text)).transpose()?;
+        let Parts { json, bos, eos, .. } = parts;
+        Ok(Self(Arc::new(Inner {
+            merges,
+            json,
+            alphabet,
+            specials,
+            pieces,
+            prefix,
+            suffix,
+            bos,
+            eos,
+            template,
+        })))
+    }
+
+    /// Number of ids, gaps included.
+    pub fn vocab_size(&self) -> usize {
+        self.0.pieces.len()
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.0.bos
+    }
+
+    /// Whether the model expects [`Tokenizer::bos`] before a text.
+    pub fn adds_bos(&self) -> bool {
+        self.0.bos.is_some() && self.0.prefix.first() == self.0.bos.as_ref()
+    }
+
+    /// Tokens that end a text or a turn; the first is the model's own.
+    pub fn eos(&self) -> &[u32] {
+        &self.0.eos
+    }
+
+    /// The id of a token, by its text in the vocabulary.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.0.merges.token_to_id(token)
+    }
+
+    /// The text of a token in the vocabulary.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.0.merges.id_to_token(id)
+    }
+
+    /// Whether a token steers the model and stands for no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.0.specials.is_special(id)
+    }
+
+    /// The bytes that a token stands for; those of a control token are its name.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.0.pieces.get(id as usize)?.as_deref()
+    }
+
+    /// The chat template of the file.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.0.template.as_ref()
+    }
+
+    /// Tokens of plain text: whatever it says, none of them is a control token but the ones that `framed` puts around it.
+    ///
+    /// # Errors
+    /// Where the text is too long.
+    pub fn encode(&self, text: &str, framed: bool) -> Result<Vec<u32>> {
+        let mut ids = if framed { self.0.prefix.clone() } else { Vec::new() };
+        self.encode_plain(text, &mut ids)?;
+        if framed {
+            ids.extend(&self.0.suffix);
+        }
+        Ok(ids)
+    }
+
+    /// Tokens of text in which names of control tokens stand for them. Use it for text of the caller's own, never for text of
+    /// a user.
+    ///
+    /// # Errors
+    /// Where the text is too long.
+    pub fn encode_with_control(&self, text: &str, framed: bool) -> Result<Vec<u32>> {
+        let mut ids = if framed { self.0.prefix.clone() } else { Vec::new() };
+        self.encode_parts(text, &mut ids)?;
+        if framed {
+            ids.extend(&self.0.suffix);
+        }
+        Ok(ids)
+    }
+
+    /// Tokens of a conversation in the form that the model was trained on. Contents are plain text.
+    ///
+    /// # Errors
+    /// Where there is no template, it fails or takes too long, or the text is too long.
+    pub fn encode_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>> {
+        let template = self.chat_template().ok_or(Error::NoTemplate)?;
+        let hidden: Vec<Message> = messages.iter().map(|m| self.hide(m)).collect();
+        let text = template.render(&hidden, add_generation_prompt)?;
+        let mut ids = Vec::new();
+        self.encode_parts(&text, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// A message in which no name of a control token stands unbroken.
+    fn hide(&self, message: &Message) -> Message {
+        Message { role: message.role.clone(), content: self.0.specials.hide(&message.content) }
+    }
+
+    fn encode_parts(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        if text.len() > MAX_TEXT {
+            return Err(Error::TooLong { bytes: text.len(), limit: MAX_TEXT });
+        }
+        for part in self.0.specials.split(text) {
+            match part {
+                special::Part::Control(id) => ids.push(id),
+                special::Part::Plain(text) => self.encode_plain(&special::reveal(text), ids)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        if text.len() > MAX_TEXT {
+            return Err(Error::TooLong { bytes: text.len(), limit: MAX_TEXT });
+        }
+        if !text.is_empty() {
+            let encoding = self
+                .0
+                .merges
+                .encode_fast(text, false)
+                .map_err(|e| Error::Encode { reason: e.to_string() })?;
+            ids.extend_from_slice(encoding.get_ids());
+        }
+        Ok(())
+    }
+
+    /// The text of tokens; bytes that are no UTF-8 become U+FFFD. Control tokens are left out or shown by name.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        let mut bytes = Vec::new();
+        for &id in ids.iter().filter(|&&id| !(skip_special && self.is_special(id))) {
+            bytes.extend_from_slice(self.token_bytes(id).unwrap_or_default());
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        // A SentencePiece text begins with a space that was put there.
+        match text.strip_prefix(' ') {
+            Some(rest) if self.0.alphabet == Alphabet::SentencePiece => rest.to_owned(),
+            _ => text.into_owned(),
+        }
+    }
+
+    /// The vocabulary as the metadata of a GGUF.
+    ///
+    /// # Errors
+    /// Where GGUF has no name for its way of splitting text.
+    pub fn to_gguf(&self) -> Result<GgufVocab> {
+        gguf::export(self)
+    }
+
+    /// The texts of `tokenizer.json` and `tokenizer_config.json`.
+    pub fn to_json(&self) -> (String, String) {
+        (self.0.json.to_string(), json::config_of(self).to_string())
+    }
+}
