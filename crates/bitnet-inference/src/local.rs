@@ -1,0 +1,304 @@
+//! Models on a device of this machine: opened, checked, and ready for the engine.
+
+use crate::{LanguageModel, perplexity};
+use bitnet_core::{Device, cpu::topology::Memory, ops::cache::CacheType};
+use bitnet_model::{
+    Checkpoint, Config, Decoder,
+    batch::Batch,
+    checkpoint::{Decision, Evidence, LAYOUTS, Options},
+    kv::KvCache,
+    tokenizer::Tokenizer,
+    weights::{LoadMode, Source},
+};
+use bitnet_quant::Format;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// Why a model could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The files, or a tensor in them.
+    #[error(transparent)]
+    Model(#[from] bitnet_model::Error),
+    /// The device.
+    #[error(transparent)]
+    Core(#[from] bitnet_core::Error),
+    /// The KV cache does not fit into memory.
+    #[error(
+        "a context of {context} tokens needs {} MiB of KV cache ({cache_type:?}), {} MiB of memory are available; \
+         use a context of at most {fitting}{}",
+        needed >> 20,
+        available >> 20,
+        if *cache_type == CacheType::F32 { ", or a smaller cache type" } else { "" }
+    )]
+    KvCache {
+        /// Positions asked for.
+        context: usize,
+        /// How keys and values are stored.
+        cache_type: CacheType,
+        /// Bytes of the cache.
+        needed: usize,
+        /// Bytes that can be had.
+        available: usize,
+        /// Positions that fit.
+        fitting: usize,
+    },
+    /// The tokenizer knows tokens that the model has no embedding for.
+    #[error("the tokenizer has {tokens} tokens, the embedding {rows} rows; they belong to different models")]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        tokens: usize,
+        /// Rows of the embedding.
+        rows: usize,
+    },
+    /// A context without positions.
+    #[error(
+        "a context of {context} tokens: expected 1 to {limit}, the positions that the model was trained for"
+    )]
+    Context {
+        /// Positions asked for.
+        context: usize,
+        /// Positions of the model.
+        limit: usize,
+    },
+}
+
+/// How a model is opened.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Name for [`Device::open`].
+    pub device: String,
+    /// Threads; the device's default where it is `None`.
+    pub threads: Option<usize>,
+    /// How bytes come into memory.
+    pub load_mode: LoadMode,
+    /// Layout of I2_S tensors; told apart where it is `None`.
+    pub i2s_layout: Option<Format>,
+    /// Looks at every code and scale before anything runs.
+    pub check_tensors: bool,
+    /// Positions of the KV cache; what the model was trained for where it is `None`.
+    pub context: Option<usize>,
+    /// How keys and values are stored.
+    pub cache_type: CacheType,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            device: "auto".into(),
+            threads: None,
+            load_mode: LoadMode::default(),
+            i2s_layout: None,
+            check_tensors: false,
+            context: None,
+            cache_type: CacheType::default(),
+        }
+    }
+}
+
+/// Told while weights are brought to the device: bytes that are done, bytes of all.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// A model with everything around it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What computes.
+    pub model: LocalModel,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// What was repaired or assumed; for people.
+    pub notes: Vec<String>,
+}
+
+/// A decoder with its KV cache.
+#[derive(Debug)]
+pub struct LocalModel {
+    decoder: Decoder,
+    cache: KvCache,
+    context: usize,
+}
+
+impl LocalModel {
+    /// A decoder with a cache of `context` positions.
+    ///
+    /// # Errors
+    /// Where the context has no positions or the cache does not fit into memory.
+    pub fn new(decoder: Decoder, context: usize, cache_type: CacheType) -> Result<Self, OpenError> {
+        let limit = decoder.config.max_position_embeddings;
+        if context == 0 {
+            return Err(OpenError::Context { context, limit });
+        }
+        let blocks = KvCache::blocks_for(context);
+        check_memory(&decoder.config, context, cache_type)?;
+        let cache = KvCache::new(&decoder.config, decoder.device(), blocks, cache_type)?;
+        Ok(Self { decoder, cache, context })
+    }
+
+    /// What computes.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Hyperparameters.
+    pub fn config(&self) -> &Config {
+        &self.decoder.config
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        self.decoder.device()
+    }
+}
+
+impl LanguageModel for LocalModel {
+    fn vocab_size(&self) -> usize {
+        self.decoder.config.vocab_size
+    }
+
+    fn context_length(&self) -> usize {
+        self.context
+    }
+
+    fn kv_blocks(&self) -> usize {
+        self.cache.blocks()
+    }
+
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let hidden = self.decoder.forward(batch, &mut self.cache)?;
+        if batch.logits_rows() > 0 {
+            let rows = self.decoder.logits(batch, &hidden)?;
+            logits.reserve(rows.shape().len());
+            match rows.as_slice::<f32>() {
+                Ok(rows) => logits.extend_from_slice(rows),
+                Err(_) => logits.extend(rows.to_vec::<f32>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a cache that the memory of this machine cannot hold, before anything is allocated.
+fn check_memory(config: &Config, context: usize, cache_type: CacheType) -> Result<(), OpenError> {
+    let Some(Memory { available, .. }) = Memory::detect() else { return Ok(()) };
+    let block = KvCache::block_bytes(config, cache_type);
+    let needed = KvCache::blocks_for(context).saturating_mul(block);
+    if needed <= available {
+        return Ok(());
+    }
+    let fitting = available / block * bitnet_model::batch::BLOCK_LEN;
+    Err(OpenError::KvCache { context, cache_type, needed, available, fitting })
+}
+
+/// Opens a GGUF file or a Hugging Face folder.
+///
+/// # Errors
+/// What is unknown, missing or broken in the files; what the device or the memory cannot do.
+pub fn open(path: &Path, options: &LoadOptions, progress: Progress<'_>) -> Result<Loaded, OpenError> {
+    load(Source::open(path, options.load_mode)?, options, progress)
+}
+
+/// Opens a GGUF that is part of the program.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_gguf_bytes(
+    bytes: &'static [u8],
+    options: &LoadOptions,
+    progress: Progress<'_>,
+) -> Result<Loaded, OpenError> {
+    load(Source::embedded(bytes)?, options, progress)
+}
+
+fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result<Loaded, OpenError> {
+    let device = Device::open(&options.device, options.threads)?;
+    let layout = options.i2s_layout;
+    let mut checkpoint =
+        Checkpoint::from_source(source, Options { load_mode: options.load_mode, i2s_layout: layout })?;
+    // A vocabulary of 128,000 tokens takes as long to index as the weights to map.
+    let (tokenizer, prepared) = std::thread::scope(|scope| {
+        let vocabulary = scope.spawn(|| Tokenizer::of(checkpoint.source()));
+        let checked = if options.check_tensors { checkpoint.check_tensors(&|_| {}) } else { Ok(()) };
+        (vocabulary.join().expect("reading a vocabulary does not panic"), checked)
+    });
+    let (tokenizer, mut notes) = tokenizer?;
+    prepared?;
+    let (tokens, rows) = (tokenizer.vocab_size(), checkpoint.config().vocab_size);
+    if tokens > rows {
+        return Err(OpenError::Vocabulary { tokens, rows });
+    }
+    if checkpoint.i2s_decision().is_some_and(|d| d.evidence == Evidence::Convention) {
+        let decision = probe(&mut checkpoint, &device, &tokenizer)?;
+        notes.extend(note(&decision));
+    } else if let Some(decision) = checkpoint.i2s_decision() {
+        notes.extend(note(decision));
+    }
+    let decoder = decoder(&checkpoint, &device, progress)?;
+    let context = options.context.unwrap_or(decoder.config.max_position_embeddings);
+    let model = LocalModel::new(decoder, context, options.cache_type)?;
+    Ok(Loaded { model, tokenizer, notes })
+}
+
+/// Brings the weights to the device and reports how far it is.
+///
+/// # Errors
+/// As [`open`].
+pub fn decoder(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    progress: Progress<'_>,
+) -> Result<Decoder, OpenError> {
+    let (done, all) = (AtomicU64::new(0), checkpoint.weight_bytes());
+    let step = |bytes: u64| progress(done.fetch_add(bytes, Relaxed) + bytes, all);
+    Ok(checkpoint.decoder(device, &step)?)
+}
+
+/// A text that models of English know by heart or at least find likely: A. Conan Doyle, "The Red-Headed League" (1891).
+const PROBE: &str = "I had called upon my friend, Mr. Sherlock Holmes, one day in the autumn of last year and found him in deep \
+    conversation with a very stout, florid-faced, elderly gentleman with fiery red hair.";
+/// Tokens of the probe that are looked at.
+const PROBE_LEN: usize = 96;
+
+/// Tells the I2_S layouts apart by how well each predicts a text, where the statistics of the weights did not.
+fn probe(checkpoint: &mut Checkpoint, device: &Device, tokenizer: &Tokenizer) -> Result<Decision, OpenError> {
+    let mut tokens: Vec<u32> = tokenizer.bos().into_iter().collect();
+    tokens.extend(tokenizer.encode(PROBE, false).map_err(bitnet_model::Error::from)?);
+    tokens.truncate(checkpoint.config().max_position_embeddings.min(PROBE_LEN));
+    let mut losses = Vec::new();
+    for layout in LAYOUTS {
+        checkpoint.set_i2s_layout(layout);
+        let loss = match decoder(checkpoint, device, &|_, _| {}) {
+            Ok(decoder) => {
+                let mut model = LocalModel::new(decoder, tokens.len(), CacheType::F32)?;
+                perplexity::window(&mut model, &tokens).map_or(f64::INFINITY, |sum| sum.mean())
+            }
+            // A code 3 or a shape that this layout cannot have.
+            Err(_) => f64::INFINITY,
+        };
+        losses.push((layout, loss));
+    }
+    let decision = Decision::by_losses(&losses);
+    checkpoint.set_i2s_layout(decision.layout);
+    Ok(decision)
+}
+
+fn note(decision: &Decision) -> Option<String> {
+    let name = decision.layout.name();
+    match decision.evidence {
+        Evidence::Convention => Some(format!(
+            "the weights do not tell which I2_S layout this file has; reading it as {name}, as every published file. \
+             If the text is gibberish, try --i2s-layout arm or row4"
+        )),
+        _ if decision.layout == Format::I2S => None,
+        _ => Some(format!(
+            "this file has the I2_S layout of another build ({name}), told from its weights; \
+             convert it with `bitnet convert` so that every engine reads it"
+        )),
+    }
+}

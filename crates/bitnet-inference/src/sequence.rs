@@ -1,0 +1,191 @@
+//! One token stream: its tokens, what of them the KV cache holds, and its clock.
+
+use std::time::{Duration, Instant};
+
+use bitnet_model::batch::{BLOCK_LEN, Logits};
+
+use crate::blocks::{Blocks, Prefix};
+use crate::event::{SequenceId, Stats};
+use crate::request::Request;
+use crate::rng::Rng;
+use crate::sampler::SamplingParams;
+use crate::stop::StopRules;
+
+/// A sequence always has a token whose keys and values are not computed yet: `computed < tokens.len()`, but after its
+/// last step.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    pub id: SequenceId,
+    /// The prompt and what was generated.
+    pub tokens: Vec<u32>,
+    pub prompt_len: usize,
+    /// Most tokens that the sequence may come to have.
+    pub limit: usize,
+    pub params: SamplingParams,
+    pub stop: StopRules,
+    pub logprobs: Option<usize>,
+    pub prompt_logprobs: Option<usize>,
+    pub rng: Rng,
+    /// Leading positions that the KV cache holds.
+    pub computed: usize,
+    pub blocks: Vec<u32>,
+    /// Leading prompt tokens whose score is reported or not wanted.
+    pub scored: usize,
+    pub end: Option<End>,
+    /// Leading blocks that the prefix cache knows, and what they hold.
+    known: usize,
+    prefix: Prefix,
+    clock: Clock,
+    cached_tokens: usize,
+    picked: usize,
+    preemptions: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Finished,
+    /// What its blocks hold is not to be trusted.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    submitted: Instant,
+    started: Option<Instant>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Sequence {
+    /// `room` is the most tokens that any sequence may have; the prompt is within it.
+    pub fn new(id: SequenceId, request: Request, room: usize) -> Self {
+        let Request { tokens, mut params, stop, max_tokens, logprobs, prompt_logprobs } = request;
+        if stop.ignore_eos {
+            params.logit_bias.extend(stop.eos.iter().map(|&token| (token, f32::NEG_INFINITY)));
+        }
+        let prompt_len = tokens.len();
+        Self {
+            id,
+            limit: prompt_len.saturating_add(max_tokens.unwrap_or(usize::MAX)).min(room),
+            scored: if prompt_logprobs.is_some() { 1 } else { prompt_len },
+            rng: Rng::new(params.seed),
+            clock: Clock { submitted: Instant::now(), started: None, first: None, last: None },
+            tokens,
+            prompt_len,
+            params,
+            stop,
+            logprobs,
+            prompt_logprobs,
+            computed: 0,
+            blocks: Vec::new(),
+            end: None,
+            known: 0,
+            prefix: Prefix::EMPTY,
+            cached_tokens: 0,
+            picked: 0,
+            preemptions: 0,
+        }
+    }
+
+    /// Tokens that are not in the KV cache: 1 in a decode step, more in a prefill.
+    pub fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// Blocks that hold all present tokens.
+    pub fn blocks_needed(&self) -> usize {
+        self.tokens.len().div_ceil(BLOCK_LEN)
+    }
+
+    pub fn wants_scores(&self) -> bool {
+        self.scored < self.prompt_len
+    }
+
+    pub fn wants_token(&self) -> bool {
+        self.tokens.len() < self.limit
+    }
+
+    /// The rows of logits that the next `len` tokens owe.
+    pub fn logits_of(&self, len: usize) -> Logits {
+        if self.wants_scores() {
+            Logits::All
+        } else if len == self.pending() && self.wants_token() {
+            Logits::Last
+        } else {
+            Logits::None
+        }
+    }
+
+    /// Takes as many leading blocks from the prefix cache as may be reused: the last token is always computed, and so
+    /// is what a wanted score comes from.
+    pub fn reuse(&mut self, blocks: &mut Blocks) {
+        let most = if self.wants_scores() { self.scored - 1 } else { self.tokens.len() - 1 };
+        let (full, _) = self.tokens[..most].as_chunks();
+        for tokens in full {
+            let Some((block, prefix)) = blocks.find(self.prefix, tokens) else { break };
+            self.blocks.push(block);
+            self.prefix = prefix;
+        }
+        self.known = self.blocks.len();
+        self.computed = self.known * BLOCK_LEN;
+    }
+
+    /// Makes the blocks that are full by now findable.
+    pub fn share(&mut self, blocks: &mut Blocks) {
+        let (full, _) = self.tokens[..self.computed].as_chunks();
+        for tokens in &full[self.known..] {
+            let block = &mut self.blocks[self.known];
+            (*block, self.prefix) = blocks.share(*block, self.prefix, tokens);
+            self.known += 1;
+        }
+    }
+
+    /// Gives all blocks back.
+    pub fn release(&mut self, blocks: &mut Blocks) {
+        let failed = self.end == Some(End::Failed);
+        for block in self.blocks.drain(..).rev() {
+            if failed { blocks.discard(block) } else { blocks.release(block) }
+        }
+        (self.computed, self.known, self.prefix) = (0, 0, Prefix::EMPTY);
+    }
+
+    pub fn preempt(&mut self, blocks: &mut Blocks) {
+        self.release(blocks);
+        self.preemptions += 1;
+    }
+
+    /// Notes that the sequence runs from now on, and takes the memory that it can come to need.
+    pub fn start(&mut self, now: Instant) {
+        if self.clock.started.is_none() {
+            self.clock.started = Some(now);
+            self.cached_tokens = self.computed;
+        }
+        self.tokens.reserve_exact(self.limit - self.tokens.len());
+        let blocks = self.limit.div_ceil(BLOCK_LEN);
+        self.blocks.reserve_exact(blocks.saturating_sub(self.blocks.len()));
+    }
+
+    /// Notes that a token was picked.
+    pub fn tick(&mut self, now: Instant) {
+        self.picked += 1;
+        self.clock.first.get_or_insert(now);
+        self.clock.last = Some(now);
+    }
+
+    pub fn stats(&self, now: Instant) -> Stats {
+        let Clock { submitted, started, first, last } = self.clock;
+        let between = |from: Option<Instant>, to: Option<Instant>| match from {
+            Some(from) => to.unwrap_or(now).saturating_duration_since(from),
+            None => Duration::ZERO,
+        };
+        Stats {
+            prompt_tokens: self.prompt_len,
+            cached_tokens: self.cached_tokens,
+            generated_tokens: self.picked,
+            preemptions: self.preemptions,
+            queued: between(Some(submitted), started),
+            prefill: between(started, first),
+            decode: between(first, last),
+        }
+    }
+}
