@@ -1,5 +1,75 @@
-//! The `bitnet` command.
+//! The `bitnet` command: runs, converts, inspects and measures ternary language models.
 #![forbid(unsafe_code)]
-fn main() {
-    println!("nothing to run yet");
+
+/// Writes a line to stdout; a reader that went away is an error like any other, not a panic.
+macro_rules! outln {
+    () => { std::io::Write::write_all(&mut std::io::stdout(), b"\n") };
+    ($($arg:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($arg)*))) };
+}
+
+mod args;
+mod commands;
+mod npy;
+mod session;
+mod ui;
+
+use clap::{CommandFactory, Parser};
+use std::process::ExitCode;
+
+/// Runs, converts, inspects and measures ternary (1.58-bit) language models.
+#[derive(Debug, Parser)]
+#[command(name = "bitnet", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Without a command, an embedded model writes a story (`bitnet demo`).\n\n\
+    Examples:\n  bitnet run -m model.gguf -p \"Once upon a time\"\n  bitnet chat -m ./folder-with-config.json\n  \
+    bitnet convert in.gguf out.gguf --to tq1_0\n\n\
+    Text goes to stdout, everything else to stderr. Every option can also be set by the environment variable in its help.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<commands::Command>,
+    #[command(flatten)]
+    ui: ui::Options,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ui = ui::Ui::new(&cli.ui);
+    let command = cli.command.unwrap_or_else(commands::Command::demo);
+    match command.run(&ui) {
+        Ok(code) => code,
+        Err(error) if ui::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole command line, for completions.
+pub(crate) fn command_line() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_an_environment_twin() {
+        let command = Cli::command();
+        for sub in command.get_subcommands() {
+            for arg in sub.get_arguments().filter(|a| a.get_long().is_some()) {
+                let name = arg.get_long().unwrap();
+                assert!(
+                    arg.get_env().is_some() || ["help", "version"].contains(&name),
+                    "{} --{name}",
+                    sub.get_name()
+                );
+            }
+        }
+    }
 }

@@ -1,0 +1,225 @@
+//! Options that several commands have. Names are llama.cpp's where it has one.
+
+use anyhow::{Context, Result, bail};
+use bitnet_core::ops::cache::CacheType;
+use bitnet_inference::{SamplingParams, local::LoadOptions};
+use bitnet_model::weights::LoadMode;
+use bitnet_quant::Format;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cache {
+    F32,
+    F16,
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl From<Cache> for CacheType {
+    fn from(cache: Cache) -> Self {
+        match cache {
+            Cache::F32 => Self::F32,
+            Cache::F16 => Self::F16,
+            Cache::Q8_0 => Self::Q8_0,
+        }
+    }
+}
+
+/// How the bytes of a file come into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Load {
+    /// Mapped.
+    Auto,
+    /// Mapped: nothing is copied; the file must not be truncated or overwritten meanwhile.
+    Mmap,
+    /// Read: slower to start, independent of the file afterwards.
+    None,
+}
+
+impl From<Load> for LoadMode {
+    fn from(load: Load) -> Self {
+        if load == Load::None { Self::Read } else { Self::Mmap }
+    }
+}
+
+/// How I2_S tensors are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum I2sLayout {
+    /// Told from the weights.
+    Auto,
+    /// 128-value blocks: every published file.
+    X86,
+    /// 64-value blocks: files quantized by some ARM builds.
+    Arm,
+    /// Four rows in a byte: files quantized by some x86 builds.
+    Row4,
+}
+
+impl I2sLayout {
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Self::Auto => None,
+            Self::X86 => Some(Format::I2S),
+            Self::Arm => Some(Format::I2SArm),
+            Self::Row4 => Some(Format::I2SRow4),
+        }
+    }
+}
+
+/// Where a command computes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DeviceArgs {
+    /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet doctor`).
+    #[arg(long, default_value = "auto", env = "BITNET_DEVICE")]
+    pub(crate) device: String,
+    /// Threads [default: one for each physical core].
+    #[arg(short, long, value_name = "N", env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// How files are read.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FileArgs {
+    /// How bytes come into memory.
+    #[arg(long, default_value = "auto", env = "BITNET_LOAD_MODE")]
+    pub(crate) load_mode: Load,
+    /// Layout of I2_S tensors.
+    #[arg(long, default_value = "auto", env = "BITNET_I2S_LAYOUT")]
+    pub(crate) i2s_layout: I2sLayout,
+}
+
+/// Which model, and where it runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// A GGUF file, a Hugging Face folder, or the name of a repository that was pulled.
+    #[arg(short, long, value_name = "PATH", env = "BITNET_MODEL")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    /// Look at every code and scale before anything runs.
+    #[arg(long, env = "BITNET_CHECK_TENSORS")]
+    pub(crate) check_tensors: bool,
+}
+
+impl ModelArgs {
+    /// How to open the model with a context (0: what it was trained for) and a kind of cache.
+    pub(crate) fn options(&self, context: usize, cache: Cache) -> LoadOptions {
+        LoadOptions {
+            check_tensors: self.check_tensors,
+            ..options(&self.device, &self.files, context, cache)
+        }
+    }
+}
+
+/// How to open a model.
+pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cache: Cache) -> LoadOptions {
+    LoadOptions {
+        device: device.device.clone(),
+        threads: device.threads.map(usize::from),
+        load_mode: files.load_mode.into(),
+        i2s_layout: files.i2s_layout.format(),
+        check_tensors: false,
+        context: (context > 0).then_some(context),
+        cache_type: cache.into(),
+    }
+}
+
+/// The memory of a running text.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ContextArgs {
+    /// Positions of the context; 0 takes what the model was trained for.
+    #[arg(short, long, default_value_t = 0, value_name = "N", env = "BITNET_CTX_SIZE")]
+    pub(crate) ctx_size: usize,
+    /// How keys and values are stored.
+    #[arg(long, default_value = "f16", env = "BITNET_CACHE_TYPE")]
+    pub(crate) cache_type: Cache,
+}
+
+/// How tokens are picked.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingArgs {
+    /// Temperature; 0 always takes the likeliest token.
+    #[arg(long, default_value_t = 0.8, env = "BITNET_TEMP", allow_negative_numbers = true)]
+    pub(crate) temp: f32,
+    /// Keep this many likeliest tokens; 0 keeps all.
+    #[arg(long, default_value_t = 40, env = "BITNET_TOP_K")]
+    pub(crate) top_k: usize,
+    /// Keep the likeliest tokens until their probabilities add up to this.
+    #[arg(long, default_value_t = 0.95, env = "BITNET_TOP_P", allow_negative_numbers = true)]
+    pub(crate) top_p: f32,
+    /// Keep tokens at least this fraction as likely as the likeliest.
+    #[arg(long, default_value_t = 0.05, env = "BITNET_MIN_P", allow_negative_numbers = true)]
+    pub(crate) min_p: f32,
+    /// Penalty of tokens that occurred lately; 1 is none.
+    #[arg(long, default_value_t = 1.0, env = "BITNET_REPEAT_PENALTY", allow_negative_numbers = true)]
+    pub(crate) repeat_penalty: f32,
+    /// How many of the last tokens the penalties look at; -1 for all.
+    #[arg(long, default_value_t = 64, env = "BITNET_REPEAT_LAST_N", allow_negative_numbers = true)]
+    pub(crate) repeat_last_n: i64,
+    /// Subtracted from the logit of every token that occurred.
+    #[arg(long, default_value_t = 0.0, env = "BITNET_PRESENCE_PENALTY", allow_negative_numbers = true)]
+    pub(crate) presence_penalty: f32,
+    /// Subtracted from the logit of a token as often as it occurred.
+    #[arg(long, default_value_t = 0.0, env = "BITNET_FREQUENCY_PENALTY", allow_negative_numbers = true)]
+    pub(crate) frequency_penalty: f32,
+    /// Added to the logit of a token, as ID+BIAS or ID-BIAS; may be given several times.
+    #[arg(long, value_name = "ID±BIAS", env = "BITNET_LOGIT_BIAS")]
+    pub(crate) logit_bias: Vec<String>,
+    /// Seed of the random numbers; -1 takes another one each time.
+    #[arg(short, long, default_value_t = -1, env = "BITNET_SEED", allow_negative_numbers = true)]
+    pub(crate) seed: i64,
+}
+
+impl SamplingArgs {
+    pub(crate) fn params(&self) -> Result<SamplingParams> {
+        let bias = self.logit_bias.iter().map(|text| bias(text)).collect::<Result<_>>()?;
+        let params = SamplingParams {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            repeat_last_n: usize::try_from(self.repeat_last_n).unwrap_or(usize::MAX),
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            logit_bias: bias,
+            seed: u64::try_from(self.seed).unwrap_or_else(|_| fresh_seed()),
+        };
+        params.validate()?;
+        Ok(params)
+    }
+}
+
+fn bias(text: &str) -> Result<(u32, f32)> {
+    let at =
+        text.find(['+', '-']).with_context(|| format!("--logit-bias {text}: expected ID+BIAS or ID-BIAS"))?;
+    let (id, value) = text.split_at(at);
+    let (Ok(id), Ok(value)) = (id.trim().parse(), value.parse()) else {
+        bail!("--logit-bias {text}: expected a token id and a number, as in 42-1.5 or 42-inf");
+    };
+    Ok((id, value))
+}
+
+/// A seed that differs from one start to the next.
+fn fresh_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (now.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bias_is_an_id_and_a_signed_number() {
+        assert_eq!(bias("42-1.5").unwrap(), (42, -1.5));
+        assert_eq!(bias("7+2").unwrap(), (7, 2.0));
+        assert_eq!(bias("7-inf").unwrap(), (7, f32::NEG_INFINITY));
+        assert!(bias("7").is_err() && bias("x+1").is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! What this machine offers, and what would be used.
+
+use crate::commands::pull;
+use anyhow::Result;
+use bitnet_core::cpu::{ceilings, kernels::Kernels, threads::Threads, topology::Topology};
+use clap::Args;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// Bytes that are read to measure the bandwidth: more than the caches hold.
+const SAMPLE: usize = 256 << 20;
+
+/// Show processor features, threads, memory and what would be used.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bitnet doctor --json")]
+pub(crate) struct DoctorArgs {
+    /// Write one JSON object.
+    #[arg(long, env = "BITNET_JSON")]
+    json: bool,
+}
+
+pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
+    let report = report();
+    if args.json {
+        outln!("{}", serde_json::to_string_pretty(&report)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (key, value) in report.as_object().into_iter().flatten() {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+            other => other.to_string(),
+        };
+        outln!("{:<28} {text}", key.replace('_', " "))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report() -> Value {
+    let topology = Topology::detect();
+    let used = topology.default_threads();
+    let gib = |bytes: usize| (bytes as f64 / (1u64 << 30) as f64 * 10.0).round() / 10.0;
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "cpu": topology.model,
+        "architecture": std::env::consts::ARCH,
+        "features": features(),
+        "tiers": Kernels::available().map(|k| k.name).collect::<Vec<_>>(),
+        "tier_used": Kernels::best().name,
+        "hardware_threads": topology.usable,
+        "physical_cores": topology.physical,
+        "threads_used": used,
+        "memory_gib": topology.memory.map(|m| gib(m.total)),
+        "memory_available_gib": topology.memory.map(|m| gib(m.available)),
+        "read_bandwidth_gb_per_s": bandwidth(used),
+        "read_bandwidth_all_threads_gb_per_s": bandwidth(topology.usable),
+        "int8_gops_per_s": (2e-9 * ceilings::integer_peak(&Threads::new(used), Kernels::best(), 5)).round(),
+        "model_cache": pull::cache_dir(),
+    })
+}
+
+/// Gigabytes a second that `threads` threads read.
+pub(crate) fn bandwidth(threads: usize) -> f64 {
+    let data = vec![1u64; SAMPLE / size_of::<u64>()];
+    (1e-8 * ceilings::read_bandwidth(&Threads::new(threads), &data, 5)).round() / 10.0
+}
+
+#[cfg(target_arch = "x86_64")]
+fn features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    macro_rules! detect {
+        ($($name:tt),*) => { $(if std::arch::is_x86_feature_detected!($name) { found.push($name); })* };
+    }
+    detect!(
+        "sse4.1",
+        "avx",
+        "f16c",
+        "fma",
+        "avx2",
+        "avxvnni",
+        "avx512f",
+        "avx512bw",
+        "avx512vl",
+        "avx512vnni",
+        "avx512vbmi"
+    );
+    found
+}
+
+#[cfg(target_arch = "aarch64")]
+fn features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    macro_rules! detect {
+        ($($name:tt),*) => { $(if std::arch::is_aarch64_feature_detected!($name) { found.push($name); })* };
+    }
+    detect!("neon", "fp16", "dotprod", "i8mm", "sve");
+    found
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn features() -> Vec<&'static str> {
+    Vec::new()
+}

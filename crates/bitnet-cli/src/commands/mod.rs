@@ -1,0 +1,62 @@
+//! One file a command.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod convert;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod inspect;
+pub(crate) mod logits;
+pub(crate) mod perplexity;
+pub(crate) mod pull;
+pub(crate) mod run;
+pub(crate) mod tokenize;
+pub(crate) mod verify;
+
+use crate::ui::Ui;
+use anyhow::Result;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(run::RunArgs),
+    Chat(chat::ChatArgs),
+    Demo(demo::DemoArgs),
+    Convert(convert::ConvertArgs),
+    Inspect(inspect::InspectArgs),
+    Verify(verify::VerifyArgs),
+    Perplexity(perplexity::PerplexityArgs),
+    Logits(logits::LogitsArgs),
+    Bench(bench::BenchArgs),
+    Tokenize(tokenize::TokenizeArgs),
+    Doctor(doctor::DoctorArgs),
+    Pull(pull::PullArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+impl Command {
+    /// What runs without a command.
+    pub(crate) fn demo() -> Self {
+        Self::Demo(demo::DemoArgs::default())
+    }
+
+    pub(crate) fn run(self, ui: &Ui) -> Result<ExitCode> {
+        match self {
+            Self::Run(args) => run::run(&args, ui),
+            Self::Chat(args) => chat::run(&args, ui),
+            Self::Demo(args) => demo::run(&args, ui),
+            Self::Convert(args) => convert::run(&args, ui),
+            Self::Inspect(args) => inspect::run(&args),
+            Self::Verify(args) => verify::run(&args, ui),
+            Self::Perplexity(args) => perplexity::run(&args, ui),
+            Self::Logits(args) => logits::run(&args, ui),
+            Self::Bench(args) => bench::run(&args, ui),
+            Self::Tokenize(args) => tokenize::run(&args),
+            Self::Doctor(args) => doctor::run(&args),
+            Self::Pull(args) => pull::run(&args, ui),
+            Self::Completions(args) => completions::run(&args),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! How well a model predicts a text.
+
+use crate::{
+    args::{Cache, ModelArgs},
+    npy,
+    session::{Session, read_text},
+    ui::Ui,
+};
+use anyhow::{Result, bail, ensure};
+use bitnet_inference::perplexity::{self, Nll, Protocol};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::{path::PathBuf, process::ExitCode};
+
+/// Which positions are scored.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Scored {
+    /// Every position of every window.
+    Full,
+    /// The second half of every window, as llama-perplexity does, so that published figures compare.
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+}
+
+/// Measure how well a model predicts a text.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bitnet perplexity -m model.gguf -f wiki.test.raw -c 512 --protocol llama.cpp\n  \
+    bitnet perplexity -m folder --ids valid_ids.npy -c 512 --json"
+)]
+pub(crate) struct PerplexityArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Text to predict; - for stdin.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "BITNET_FILE",
+        conflicts_with = "ids",
+        required_unless_present = "ids"
+    )]
+    file: Option<PathBuf>,
+    /// Token ids to predict, a .npy file.
+    #[arg(long, value_name = "FILE.npy", env = "BITNET_IDS")]
+    ids: Option<PathBuf>,
+    /// Tokens of a window.
+    #[arg(short, long, default_value_t = 512, value_name = "N", env = "BITNET_CTX_SIZE")]
+    ctx_size: usize,
+    /// Most windows; 0 for all.
+    #[arg(long, default_value_t = 0, value_name = "N", env = "BITNET_CHUNKS")]
+    chunks: usize,
+    /// Which positions are scored.
+    #[arg(long, default_value = "full", env = "BITNET_PROTOCOL")]
+    protocol: Scored,
+    /// How keys and values are stored.
+    #[arg(long, default_value = "f32", env = "BITNET_CACHE_TYPE")]
+    cache_type: Cache,
+    /// Write one JSON object.
+    #[arg(long, env = "BITNET_JSON")]
+    json: bool,
+}
+
+pub(crate) fn run(args: &PerplexityArgs, ui: &Ui) -> Result<ExitCode> {
+    ensure!(args.ctx_size > 1, "-c {}: expected at least 2 tokens", args.ctx_size);
+    let options = args.model.options(args.ctx_size, args.cache_type);
+    let session = Session::open(&args.model.model, &options, ui)?;
+    let (tokenizer, mut model) = (session.tokenizer, session.engine.into_model());
+    let tokens = match (&args.ids, &args.file) {
+        (Some(ids), _) => npy::read_ids(ids)?,
+        (None, Some(file)) => tokenizer.encode(&read_text(file)?, true)?,
+        (None, None) => bail!("expected a text (-f) or token ids (--ids)"),
+    };
+    let vocab = model.config().vocab_size;
+    if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocab) {
+        bail!("token {id} is outside of the model's vocabulary of {vocab}");
+    }
+    let protocol = match args.protocol {
+        Scored::Full => Protocol::Full,
+        Scored::LlamaCpp => Protocol::LlamaCpp,
+    };
+    let all = perplexity::windows(tokens.len(), args.ctx_size, protocol);
+    ensure!(
+        all > 0,
+        "{} tokens are less than one window of {}; use a smaller -c",
+        tokens.len(),
+        args.ctx_size
+    );
+    let count = if args.chunks > 0 { args.chunks.min(all) } else { all };
+    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    let bar = ui.progress("windows", count as u64, false);
+    let mut nll = Nll::default();
+    for window in 0..count {
+        let scored = perplexity::score(&mut model, &tokens, window, args.ctx_size, protocol, bos);
+        nll = nll.plus(scored.map_err(|e| anyhow::anyhow!(e))?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    report(args, nll, count)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(args: &PerplexityArgs, nll: Nll, windows: usize) -> Result<()> {
+    if args.json {
+        outln!("{}", json!({ "nats": nll.mean(), "ppl": nll.perplexity(), "tokens": nll.tokens }))?;
+        return Ok(());
+    }
+    let (mean, error) = (nll.mean(), nll.standard_error());
+    outln!("{mean:.4} ± {error:.4} nats a token, perplexity {:.4}", nll.perplexity())?;
+    outln!("{} tokens scored in {windows} windows of {}", nll.tokens, args.ctx_size)?;
+    Ok(())
+}
