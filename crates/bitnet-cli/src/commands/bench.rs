@@ -7,7 +7,11 @@ use crate::{
     ui::Ui,
 };
 use anyhow::{Context, Result, anyhow, ensure};
-use bitnet_core::{Device, cpu::topology::Topology, ops::cache::CacheType};
+use bitnet_core::{
+    Device,
+    cpu::{ceilings, kernels::Kernels, threads::Threads, topology::Topology},
+    ops::cache::CacheType,
+};
 use bitnet_inference::{
     LanguageModel,
     local::{self, LocalModel},
@@ -35,8 +39,9 @@ enum Output {
 /// Measure prefill and decode speed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bitnet bench -m model.gguf -p 512 -n 128 -t 2\n  \
-    bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon-e-1b, llama3-8b, tiny. \
-    The weights are random, the sizes are those of the published model, so that anyone can measure without a download.")]
+    bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
+    The weights are random, the sizes are those of the published model, so that anyone can measure without a download.\n\n\
+    The ceiling of decoding is the read bandwidth, that of prefill the int8 peak, both measured beside every repetition.")]
 pub(crate) struct BenchArgs {
     /// A GGUF file or a Hugging Face folder.
     #[arg(short, long, value_name = "PATH", env = "BITNET_MODEL", required_unless_present = "synthetic")]
@@ -73,8 +78,47 @@ struct Row {
     test: String,
     /// Tokens a second of each repetition.
     samples: Vec<f64>,
-    /// Bytes of weights and cache that a token reads, for decoding.
-    bytes: Option<f64>,
+    /// Share of the read bandwidth (decoding) or of the int8 peak (prefill) in each repetition, the ceiling measured right
+    /// before it: on a shared machine it changes from second to second.
+    shares: Vec<f64>,
+    ceiling: Ceiling,
+}
+
+/// What bounds a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ceiling {
+    Bandwidth,
+    Int8,
+}
+
+/// Measures ceilings again and again, with one team of threads and one set of bytes.
+struct Machine {
+    threads: Threads,
+    data: Vec<u64>,
+    kernels: &'static Kernels,
+}
+
+impl Machine {
+    /// Bytes that are read: more than the caches hold.
+    const SAMPLE: usize = 256 << 20;
+
+    fn new(device: &Device) -> Self {
+        let kernels =
+            device.name().strip_prefix("cpu/").and_then(Kernels::by_name).unwrap_or(Kernels::best());
+        Self {
+            threads: Threads::new(device.threads()),
+            data: vec![1; Self::SAMPLE / size_of::<u64>()],
+            kernels,
+        }
+    }
+
+    /// Bytes, or multiply-adds, a second.
+    fn measure(&self, ceiling: Ceiling) -> f64 {
+        match ceiling {
+            Ceiling::Bandwidth => ceilings::read_bandwidth(&self.threads, &self.data, 3),
+            Ceiling::Int8 => ceilings::integer_peak(&self.threads, self.kernels, 3),
+        }
+    }
 }
 
 pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
@@ -86,9 +130,10 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
     let context = args.depth + args.prompt.iter().chain(&args.predict).max().copied().unwrap_or(1) + 1;
     let mut model = LocalModel::new(decoder, context, CacheType::from(args.cache_type))?;
     let tests = args.prompt.iter().map(|&n| (n, true)).chain(args.predict.iter().map(|&n| (n, false)));
+    let machine = Machine::new(model.device());
     let mut rows = Vec::new();
     for (tokens, prefill) in tests.filter(|(tokens, _)| *tokens > 0) {
-        rows.push(measure(&mut model, args, tokens, prefill, ui)?);
+        rows.push(measure(&mut model, args, &machine, tokens, prefill, ui)?);
     }
     report(args, &name, &model, bytes, load, &rows)?;
     Ok(ExitCode::SUCCESS)
@@ -128,23 +173,45 @@ fn pass(model: &mut LocalModel, start: usize, tokens: usize, at_once: bool) -> R
     Ok(())
 }
 
-fn measure(model: &mut LocalModel, args: &BenchArgs, tokens: usize, prefill: bool, ui: &Ui) -> Result<Row> {
+fn measure(
+    model: &mut LocalModel,
+    args: &BenchArgs,
+    machine: &Machine,
+    tokens: usize,
+    prefill: bool,
+    ui: &Ui,
+) -> Result<Row> {
+    let (ceiling, work) = if prefill {
+        (Ceiling::Int8, ternary_weights(model))
+    } else {
+        (Ceiling::Bandwidth, read_bytes(model))
+    };
     let bar = ui.progress("measuring", args.repeat as u64 + 1, false);
     pass(model, 0, args.depth, true)?;
     // Warms caches, pages and threads up.
     pass(model, args.depth, if prefill { tokens } else { tokens.min(8) }, prefill)?;
     bar.inc(1);
-    let mut samples = Vec::new();
+    let (mut samples, mut shares) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat {
+        let limit = machine.measure(ceiling);
         let begin = Instant::now();
         pass(model, args.depth, tokens, prefill)?;
-        samples.push(tokens as f64 / begin.elapsed().as_secs_f64());
+        let rate = tokens as f64 / begin.elapsed().as_secs_f64();
+        samples.push(rate);
+        shares.push(rate * work / limit);
         bar.inc(1);
     }
     bar.finish_and_clear();
     let depth = if args.depth > 0 { format!(" @ d{}", args.depth) } else { String::new() };
     let test = format!("{}{tokens}{depth}", if prefill { "pp" } else { "tg" });
-    Ok(Row { test, samples, bytes: (!prefill).then(|| read_bytes(model)) })
+    Ok(Row { test, samples, shares, ceiling })
+}
+
+/// Weights of the projections: multiply-adds that every token needs.
+fn ternary_weights(model: &LocalModel) -> f64 {
+    let config = model.config();
+    let tables = if config.tie_word_embeddings { 1 } else { 2 };
+    config.parameters() as f64 - (tables * config.vocab_size * config.hidden_size) as f64
 }
 
 /// Bytes of weights that one token reads: all of them, but of an embedding that is not the head a single row.
@@ -183,10 +250,10 @@ fn report(
     match args.output {
         Output::Md => {
             outln!("| model | size | params | backend | threads | test | t/s |")?;
-            outln!("|---|---:|---:|---|---:|---:|---:|")?;
+            outln!("|---|---:|---:|---|---:|---:|---:|---:|")?;
             for row in rows {
                 outln!(
-                    "| {name} | {:.2} MiB | {:.2} M | {} | {} | {} | {:.2} ± {:.2} |",
+                    "| {name} | {:.2} MiB | {:.2} M | {} | {} | {} | {:.2} ± {:.2} | {:.0} % |",
                     bytes as f64 / f64::from(1 << 20),
                     parameters / 1e6,
                     device.name(),
@@ -194,6 +261,7 @@ fn report(
                     row.test,
                     mean(&row.samples),
                     deviation(&row.samples),
+                    100.0 * median(&row.shares),
                 )?;
             }
         }
@@ -222,15 +290,15 @@ fn receipt(name: &str, model: &LocalModel, bytes: usize, load: f64, rows: &[Row]
     let tests: Vec<Value> = rows
         .iter()
         .map(|row| {
-            let gb_per_s = row.bytes.map(|bytes| 1e-9 * bytes * median(&row.samples));
             json!({
                 "test": row.test,
                 "samples_tps": row.samples,
                 "mean_tps": mean(&row.samples),
                 "stddev_tps": deviation(&row.samples),
                 "median_tps": median(&row.samples),
-                "weights_gb_per_s": gb_per_s,
-                "share_of_bandwidth": gb_per_s.map(|rate| rate / bandwidth),
+                "ceiling": match row.ceiling { Ceiling::Bandwidth => "read bandwidth", Ceiling::Int8 => "int8 peak" },
+                "samples_share": row.shares,
+                "median_share": median(&row.shares),
             })
         })
         .collect();
