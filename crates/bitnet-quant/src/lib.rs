@@ -14,4 +14,4 @@ pub mod ternary;
 
 pub use codes::{Scales, Ternary};
 pub use error::{Error, Result};
-pub use format::Format;
+pub use format::{Codec, Format};

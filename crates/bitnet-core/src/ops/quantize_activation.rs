@@ -1,4 +1,6 @@
-//! Absmax int8 quantization of activations, per token: `s = 127 / max(|x|, 1e-5)`, `code = round(x * s)`.
+//! Absmax int8 quantization of activations, per token: `s = 1 / max(|x|, 1e-5) * 127`, `code = round(x * s)`.
+//!
+//! The reciprocal is rounded before it is multiplied, as torch does for `127 / tensor`.
 
 use crate::{
     DType, Result, Tensor,
@@ -24,7 +26,7 @@ pub struct RowCodes {
 pub fn reference(x: &[f32], codes: &mut [i8]) -> RowCodes {
     // As integers the magnitudes keep their order and NaN is the largest: it reaches the scale and so the output.
     let absmax = f32::from_bits(x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max)));
-    let scale = 127.0 / if absmax < MIN_ABSMAX { MIN_ABSMAX } else { absmax };
+    let scale = (1.0 / if absmax < MIN_ABSMAX { MIN_ABSMAX } else { absmax }) * 127.0;
     let (codes, padding) = codes.split_at_mut(x.len());
     let mut sum = 0;
     for (code, x) in codes.iter_mut().zip(x) {
@@ -44,7 +46,7 @@ fn nearest(x: f32) -> i32 {
     math::round(if x > 127.0 { 127.0 } else { x }).1
 }
 
-/// Activations quantized per token, as [`bit_matmul`](super::bit_matmul) takes them. `C'` is `C` padded to whole blocks.
+/// Activations quantized per token, as [`bit_matmul`](super::bit_matmul()) takes them. `C'` is `C` padded to whole blocks.
 #[derive(Clone, Debug)]
 pub struct Codes {
     /// `[T, C']` i8 codes, zero behind the last column.
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn a_row_of_zeros_has_a_finite_scale() {
         let mut codes = [1i8; 4];
-        assert_eq!(reference(&[0.0, -0.0], &mut codes), RowCodes { scale: 127.0 / 1e-5, sum: 0 });
+        assert_eq!(reference(&[0.0, -0.0], &mut codes), RowCodes { scale: 1.0 / 1e-5 * 127.0, sum: 0 });
         assert_eq!(codes, [0; 4]);
     }
 

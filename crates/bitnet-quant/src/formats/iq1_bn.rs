@@ -5,7 +5,7 @@
 //!      byte 12 holds the values 15, 31, 47, 63 and a digit 0
 //! ```
 //!
-//! Digits are those of [`base3`](super::base3) in the opposite order: the first value is the least significant one.
+//! Digits are those of [`base3`] in the opposite order: the first value is the least significant one.
 
 use super::{base3, finite, iq2_bn::row_scale};
 use crate::{

@@ -7,7 +7,7 @@
 //! byte 52, 53  f16 scale
 //! ```
 //!
-//! Digits in a byte: [`base3`](super::base3).
+//! Digits in a byte: [`base3`].
 
 use super::{base3, groups::Blocks};
 use crate::Format;
