@@ -377,3 +377,37 @@ fn tables_are_found_by_their_names() {
     }
     assert!(Kernels::by_name("abacus").is_none());
 }
+
+/// FNV-1a.
+fn hash(bits: impl IntoIterator<Item = u32>) -> u64 {
+    bits.into_iter()
+        .flat_map(u32::to_le_bytes)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// The numbers were written by the scalar tier on x86-64. They fail where a compiler contracts or reorders float operations.
+#[test]
+fn the_bits_do_not_depend_on_the_architecture() {
+    let k = Kernels::best();
+    let mut random = Random(13);
+    let (x, w) = (random.floats(1000), random.floats(1000));
+    assert_eq!(hash(float_bits(1000, |y| (k.rms_norm)(&x, &w, 1e-5, y))), 0x88ec_08b4_f9fb_7f27);
+    assert_eq!(hash(float_bits(1000, |y| (k.glu_silu)(&x, &w, y))), 0x5ca3_d57e_25c5_7b29);
+    assert_eq!(hash(float_bits(1000, |y| (k.softmax)(&x, y))), 0xbcf4_35c6_b2b5_5894);
+    let bytes: Vec<u8> = w.iter().flat_map(|w| w.to_le_bytes()).collect();
+    assert_eq!(hash(column_bits(1, 1, |y| (k.matmul_t_f32)(&bytes, &x, y))), 0x38f8_b174_3a61_51df);
+    for (storage, expected) in [
+        (CacheType::F32, 0x25b1_b4f9_37a4_f26d),
+        (CacheType::F16, 0x2f59_8cc2_28f7_b5c1),
+        (CacheType::Q8_0, 0xa7b2_9e94_466f_d1c7),
+    ] {
+        let shape = KvShape { heads: 2, head_dim: 80, storage };
+        let cache = fill_cache(k.kv_store(storage), shape, &[1, 2, 0], 77);
+        let past = Past { cache: &cache, shape, blocks: &[1, 2, 0], head: 0, len: 77 };
+        assert_eq!(
+            hash(float_bits(240, |y| k.attention(storage)(&x[..240], &past, y))),
+            expected,
+            "{storage:?}"
+        );
+    }
+}

@@ -100,14 +100,22 @@ pub(crate) struct Block<'a> {
     keys: &'a [u8],
     values: &'a [u8],
     len: usize,
+    /// The keys that will be read next.
+    next: &'a [u8],
 }
 
 impl<'a> Past<'a> {
+    fn run(&self, index: usize) -> (&'a [u8], &'a [u8]) {
+        let run = &self.cache[self.shape.offset(self.blocks[index] as usize, self.head)..];
+        run[..self.shape.head_bytes()].split_at(self.shape.half_bytes())
+    }
+
     fn blocks(self) -> impl Iterator<Item = Block<'a>> {
-        (0..self.len).step_by(BLOCK_LEN).zip(self.blocks).map(move |(first, &block)| {
-            let run = &self.cache[self.shape.offset(block as usize, self.head)..][..self.shape.head_bytes()];
-            let (keys, values) = run.split_at(self.shape.half_bytes());
-            Block { keys, values, len: (self.len - first).min(BLOCK_LEN) }
+        let count = self.len.div_ceil(BLOCK_LEN);
+        (0..count).map(move |index| {
+            let (keys, values) = self.run(index);
+            let (next, _) = self.run((index + 1).min(count - 1));
+            Block { keys, values, len: (self.len - index * BLOCK_LEN).min(BLOCK_LEN), next }
         })
     }
 }
@@ -118,7 +126,7 @@ type Slots = [f32; BLOCK_LEN];
 /// What a storage type must do: both products of a block with `N` heads.
 pub(crate) trait Storage {
     /// `q · k` of every slot. `q: N × [D]`.
-    fn scores<L: Lanes, const N: usize>(keys: &[u8], q: [&[f32]; N]) -> [Slots; N];
+    fn scores<L: Lanes, const N: usize>(block: &Block<'_>, q: [&[f32]; N]) -> [Slots; N];
 
     /// `y = y * decay + Σ p[j] * v[j]` over the first `len` slots. `y: [N, D]`.
     fn mix<L: Lanes, const N: usize>(block: &Block<'_>, p: &[Slots; N], decay: [f32; N], y: &mut [f32]);
@@ -153,9 +161,8 @@ impl Softmax {
 
 #[inline(always)]
 fn slots_max(scores: &Slots) -> f32 {
-    let (low, high) = scores.split_at(LANES);
-    let mut max: [f32; LANES] = std::array::from_fn(|i| math::max(low[i], high[i]));
-    for width in [8, 4, 2, 1] {
+    let mut max = *scores;
+    for width in [16, 8, 4, 2, 1] {
         for i in 0..width {
             max[i] = math::max(max[i], max[i + width]);
         }
@@ -182,12 +189,15 @@ pub(crate) fn attend<L: Lanes, S: Storage, const N: usize>(q: &[f32], past: &Pas
 fn heads<L: Lanes, S: Storage, const N: usize>(q: &[f32], past: &Past<'_>, y: &mut [f32]) {
     let d = past.shape.head_dim;
     let scale = 1.0 / (d as f32).sqrt();
-    let q: [&[f32]; N] = std::array::from_fn(|n| &q[n * d..][..d]);
+    let q = rows(q, d);
     let mut state = [Softmax::EMPTY; N];
+    let mut decay = [0.0; N];
     y.fill(0.0);
     for block in past.blocks() {
-        let mut weights = S::scores::<L, N>(block.keys, q);
-        let decay = std::array::from_fn(|n| state[n].take(&mut weights[n], block.len, scale));
+        let mut weights = S::scores::<L, N>(&block, q);
+        for n in 0..N {
+            decay[n] = state[n].take(&mut weights[n], block.len, scale);
+        }
         S::mix::<L, N>(&block, &weights, decay, y);
     }
     for (y, state) in y.chunks_exact_mut(d).zip(state) {
@@ -197,8 +207,8 @@ fn heads<L: Lanes, S: Storage, const N: usize>(q: &[f32], past: &Past<'_>, y: &m
 
 impl Storage for F32 {
     #[inline(always)]
-    fn scores<L: Lanes, const N: usize>(keys: &[u8], q: [&[f32]; N]) -> [Slots; N] {
-        number_scores::<L, F32, 64, N>(keys, q)
+    fn scores<L: Lanes, const N: usize>(block: &Block<'_>, q: [&[f32]; N]) -> [Slots; N] {
+        number_scores::<L, F32, 64, N>(block, q)
     }
 
     #[inline(always)]
@@ -209,8 +219,8 @@ impl Storage for F32 {
 
 impl Storage for F16 {
     #[inline(always)]
-    fn scores<L: Lanes, const N: usize>(keys: &[u8], q: [&[f32]; N]) -> [Slots; N] {
-        number_scores::<L, F16, 32, N>(keys, q)
+    fn scores<L: Lanes, const N: usize>(block: &Block<'_>, q: [&[f32]; N]) -> [Slots; N] {
+        number_scores::<L, F16, 32, N>(block, q)
     }
 
     #[inline(always)]
@@ -219,31 +229,59 @@ impl Storage for F16 {
     }
 }
 
+/// `N` rows of `d` elements.
+#[inline(always)]
+fn rows<const N: usize>(x: &[f32], d: usize) -> [&[f32]; N] {
+    let mut rows: [&[f32]; N] = [&[]; N];
+    for (row, x) in rows.iter_mut().zip(x.chunks_exact(d)) {
+        *row = x;
+    }
+    rows
+}
+
+/// Asks for `len` bytes from `offset` on.
+#[inline(always)]
+fn prefetch<L: Lanes>(bytes: &[u8], offset: usize, len: usize) {
+    for line in (0..len).step_by(64) {
+        L::prefetch(bytes.as_ptr().wrapping_add(offset + line));
+    }
+}
+
 /// Two vectors of lanes for each head: all slots.
-type Pair<L> = [L; 2];
+type Pairs<L, const N: usize> = [[L; 2]; N];
 
 #[inline(always)]
-fn slots<L: Lanes>([low, high]: Pair<L>) -> Slots {
-    let mut slots = [0.0; BLOCK_LEN];
-    slots[..LANES].copy_from_slice(&low.to_array());
-    slots[LANES..].copy_from_slice(&high.to_array());
+fn slots<L: Lanes, const N: usize>(pairs: Pairs<L, N>) -> [Slots; N] {
+    let mut slots = [[0.0; BLOCK_LEN]; N];
+    for n in 0..N {
+        let (low, high) = slots[n].split_at_mut(LANES);
+        low.copy_from_slice(&pairs[n][0].to_array());
+        high.copy_from_slice(&pairs[n][1].to_array());
+    }
     slots
+}
+
+/// `sums += q[d] * key`.
+#[inline(always)]
+fn add_key<L: Lanes, const N: usize>(sums: &mut Pairs<L, N>, q: &[&[f32]; N], d: usize, key: [L; 2]) {
+    for n in 0..N {
+        let q = L::splat(q[n][d]);
+        sums[n][0] = sums[n][0].add_product(q, key[0]);
+        sums[n][1] = sums[n][1].add_product(q, key[1]);
+    }
 }
 
 #[inline(always)]
 fn number_scores<L: Lanes, S: Number<BYTES>, const BYTES: usize, const N: usize>(
-    keys: &[u8],
+    block: &Block<'_>,
     q: [&[f32]; N],
 ) -> [Slots; N] {
     let mut sums = [[L::splat(0.0); 2]; N];
-    for (d, key) in keys.as_chunks::<BYTES>().0.as_chunks::<2>().0.iter().enumerate() {
-        let key = [S::load::<L>(&key[0]), S::load::<L>(&key[1])];
-        for (sums, q) in sums.iter_mut().zip(q) {
-            let q = L::splat(q[d]);
-            *sums = [sums[0].add_product(q, key[0]), sums[1].add_product(q, key[1])];
-        }
+    for (d, key) in block.keys.as_chunks::<BYTES>().0.as_chunks::<2>().0.iter().enumerate() {
+        prefetch::<L>(block.values, d * 2 * BYTES, 2 * BYTES);
+        add_key(&mut sums, &q, d, [S::load(&key[0]), S::load(&key[1])]);
     }
-    sums.map(slots)
+    slots(sums)
 }
 
 #[inline(always)]
@@ -283,18 +321,31 @@ fn number_mix_lanes<L: Lanes, S: Number<BYTES>, const BYTES: usize, const N: usi
     y: &mut [f32],
     start: usize,
 ) {
-    let d = y.len() / N;
+    let size = BYTES / LANES;
+    let row_bytes = y.len() / N * size;
     let mut sums = load_decayed::<L, N, W>(y, decay, start);
-    for (j, row) in block.values.chunks_exact(d * (BYTES / LANES)).take(block.len.min(BLOCK_LEN)).enumerate()
-    {
-        let row = row[start * (BYTES / LANES)..].as_chunks::<BYTES>().0;
-        let v: [L; W] = std::array::from_fn(|w| S::load(&row[w]));
-        for (sums, p) in sums.iter_mut().zip(p) {
-            let p = L::splat(p[j]);
-            *sums = std::array::from_fn(|w| sums[w].add_product(p, v[w]));
+    for (j, row) in block.values.chunks_exact(row_bytes).take(block.len.min(BLOCK_LEN)).enumerate() {
+        prefetch::<L>(block.next, start * size * BLOCK_LEN + j * W * BYTES, W * BYTES);
+        let row: &[[u8; BYTES]; W] =
+            row[start * size..].as_chunks().0.first_chunk().expect("W vectors of a row");
+        let mut v = [L::splat(0.0); W];
+        for w in 0..W {
+            v[w] = S::load(&row[w]);
+        }
+        for n in 0..N {
+            add_value(&mut sums[n], p[n][j], v);
         }
     }
     store(&sums, y, start);
+}
+
+/// `sums += p * v`.
+#[inline(always)]
+fn add_value<L: Lanes, const W: usize>(sums: &mut [L; W], p: f32, v: [L; W]) {
+    let p = L::splat(p);
+    for w in 0..W {
+        sums[w] = sums[w].add_product(p, v[w]);
+    }
 }
 
 #[inline(always)]
@@ -304,10 +355,14 @@ fn load_decayed<L: Lanes, const N: usize, const W: usize>(
     start: usize,
 ) -> [[L; W]; N] {
     let d = y.len() / N;
-    std::array::from_fn(|n| {
-        let y = y[n * d + start..].as_chunks::<LANES>().0;
-        std::array::from_fn(|w| L::load(&y[w]).mul(L::splat(decay[n])))
-    })
+    let mut sums = [[L::splat(0.0); W]; N];
+    for n in 0..N {
+        let decay = L::splat(decay[n]);
+        for (sum, y) in sums[n].iter_mut().zip(y[n * d + start..].as_chunks::<LANES>().0) {
+            *sum = L::load(y).mul(decay);
+        }
+    }
+    sums
 }
 
 #[inline(always)]
@@ -326,18 +381,20 @@ pub(crate) struct Q8_0;
 impl Storage for Q8_0 {
     /// `Σ scale[g] * (Σ q[d] * code[d])` over the groups.
     #[inline(always)]
-    fn scores<L: Lanes, const N: usize>(keys: &[u8], q: [&[f32]; N]) -> [Slots; N] {
-        let (codes, scales) = keys.split_at(q[0].len() * BLOCK_LEN);
+    fn scores<L: Lanes, const N: usize>(block: &Block<'_>, q: [&[f32]; N]) -> [Slots; N] {
+        let (codes, scales) = block.keys.split_at(q[0].len() * BLOCK_LEN);
         let scales = scales.as_chunks::<64>().0.as_chunks::<2>().0;
         let mut sums = [[L::splat(0.0); 2]; N];
         for (g, (codes, scales)) in codes.chunks(GROUP_LEN * BLOCK_LEN).zip(scales).enumerate() {
-            let part = code_sums::<L, N>(codes, q.map(|q| &q[g * GROUP_LEN..]));
+            prefetch::<L>(block.values, g * GROUP_LEN * BLOCK_LEN, GROUP_LEN * BLOCK_LEN);
+            let part = code_sums::<L, N>(codes, &q, g * GROUP_LEN);
             let scales = [L::load_f32(&scales[0]), L::load_f32(&scales[1])];
-            for (sums, part) in sums.iter_mut().zip(part) {
-                *sums = [sums[0].add_product(scales[0], part[0]), sums[1].add_product(scales[1], part[1])];
+            for n in 0..N {
+                sums[n][0] = sums[n][0].add_product(scales[0], part[n][0]);
+                sums[n][1] = sums[n][1].add_product(scales[1], part[n][1]);
             }
         }
-        sums.map(slots)
+        slots(sums)
     }
 
     /// The weight of a position is multiplied by the scale of a group first.
@@ -365,15 +422,12 @@ impl Storage for Q8_0 {
     }
 }
 
+/// `Σ q[d] * code[d]` over the elements of a group, the first of which is `start`.
 #[inline(always)]
-fn code_sums<L: Lanes, const N: usize>(codes: &[u8], q: [&[f32]; N]) -> [Pair<L>; N] {
+fn code_sums<L: Lanes, const N: usize>(codes: &[u8], q: &[&[f32]; N], start: usize) -> Pairs<L, N> {
     let mut sums = [[L::splat(0.0); 2]; N];
     for (d, codes) in codes.as_chunks::<LANES>().0.as_chunks::<2>().0.iter().enumerate() {
-        let key = [L::load_i8(&codes[0]), L::load_i8(&codes[1])];
-        for (sums, q) in sums.iter_mut().zip(q) {
-            let q = L::splat(q[d]);
-            *sums = [sums[0].add_product(q, key[0]), sums[1].add_product(q, key[1])];
-        }
+        add_key(&mut sums, q, start + d, [L::load_i8(&codes[0]), L::load_i8(&codes[1])]);
     }
     sums
 }
@@ -410,12 +464,15 @@ fn code_mix_lanes<L: Lanes, const N: usize, const W: usize>(
     let values = Codes::new(block.values, d);
     let mut sums = load_decayed::<L, N, W>(y, decay, start);
     for (j, row) in values.codes.chunks_exact(d).take(block.len.min(BLOCK_LEN)).enumerate() {
-        let row = row[start..].as_chunks::<LANES>().0;
-        let v: [L; W] = std::array::from_fn(|w| L::load_i8(&row[w]));
+        prefetch::<L>(block.next, start * BLOCK_LEN + j * W * LANES, W * LANES);
+        let row: &[[u8; LANES]; W] = row[start..].as_chunks().0.first_chunk().expect("W vectors of a row");
+        let mut v = [L::splat(0.0); W];
+        for w in 0..W {
+            v[w] = L::load_i8(&row[w]);
+        }
         let scale = values.scale(j, start / GROUP_LEN);
-        for (sums, p) in sums.iter_mut().zip(p) {
-            let p = L::splat(p[j] * scale);
-            *sums = std::array::from_fn(|w| sums[w].add_product(p, v[w]));
+        for n in 0..N {
+            add_value(&mut sums[n], p[n][j] * scale, v);
         }
     }
     store(&sums, y, start);

@@ -112,12 +112,20 @@ struct Operands<'a, const BYTES: usize> {
 impl<'a, const BYTES: usize> Operands<'a, BYTES> {
     #[inline(always)]
     fn rows<const R: usize>(&self, row: usize) -> [&'a [u8]; R] {
-        std::array::from_fn(|i| &self.weight[(row + i) * self.row_bytes..][..self.row_bytes])
+        let mut rows: [&[u8]; R] = [&[]; R];
+        for (i, slice) in rows.iter_mut().enumerate() {
+            *slice = &self.weight[(row + i) * self.row_bytes..][..self.row_bytes];
+        }
+        rows
     }
 
     #[inline(always)]
     fn tokens<const T: usize>(&self, token: usize) -> [&'a [f32]; T] {
-        std::array::from_fn(|i| &self.x[(token + i) * self.cols..][..self.cols])
+        let mut tokens: [&[f32]; T] = [&[]; T];
+        for (i, slice) in tokens.iter_mut().enumerate() {
+            *slice = &self.x[(token + i) * self.cols..][..self.cols];
+        }
+        tokens
     }
 }
 

@@ -8,11 +8,11 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(in crate::cpu) struct F32x16([__m256; 2]);
 
-/// The two halves of an array.
+/// `f` of both halves of an array.
 #[inline(always)]
-fn halves<T, const N: usize>(all: &[T]) -> [&[T; N]; 2] {
-    let (low, high) = all.split_at(N);
-    [low.as_array().expect("two halves"), high.as_array().expect("two halves")]
+fn halves<T, const N: usize>(all: &[T], f: impl Fn(&[T; N]) -> __m256) -> F32x16 {
+    let [low, high] = all.as_chunks().0 else { unreachable!("two halves") };
+    F32x16([f(low), f(high)])
 }
 
 impl Lanes for F32x16 {
@@ -24,44 +24,44 @@ impl Lanes for F32x16 {
 
     #[inline(always)]
     fn load(values: &[f32; LANES]) -> Self {
-        Self(halves::<f32, 8>(values).map(|half| {
+        halves::<f32, 8>(values, |half| {
             // SAFETY: the array has the size of the load, which needs no alignment.
             unsafe { _mm256_loadu_ps(half.as_ptr()) }
-        }))
+        })
     }
 
     #[inline(always)]
     fn load_f32(bytes: &[u8; 64]) -> Self {
-        Self(halves::<u8, 32>(bytes).map(|half| {
+        halves::<u8, 32>(bytes, |half| {
             // SAFETY: as in `load`; x86 is little-endian.
             unsafe { _mm256_loadu_ps(half.as_ptr().cast()) }
-        }))
+        })
     }
 
     #[inline(always)]
     fn load_f16(bytes: &[u8; 32]) -> Self {
-        Self(halves::<u8, 16>(bytes).map(|half| {
+        halves::<u8, 16>(bytes, |half| {
             // SAFETY: the array has the size of the load, which needs no alignment.
             unsafe { _mm256_cvtph_ps(_mm_loadu_si128(half.as_ptr().cast())) }
-        }))
+        })
     }
 
     #[inline(always)]
     fn load_bf16(bytes: &[u8; 32]) -> Self {
-        Self(halves::<u8, 16>(bytes).map(|half| {
+        halves::<u8, 16>(bytes, |half| {
             // SAFETY: the array has the size of the load, which needs no alignment.
             let words = unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(half.as_ptr().cast())) };
             // SAFETY: this code is compiled for AVX2.
             unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)) }
-        }))
+        })
     }
 
     #[inline(always)]
     fn load_i8(bytes: &[u8; 16]) -> Self {
-        Self(halves::<u8, 8>(bytes).map(|half| {
+        halves::<u8, 8>(bytes, |half| {
             // SAFETY: the array has the size of the load, which needs no alignment.
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(half.as_ptr().cast()))) }
-        }))
+        })
     }
 
     #[inline(always)]
@@ -73,19 +73,19 @@ impl Lanes for F32x16 {
     #[inline(always)]
     fn prefetch(address: *const u8) {
         // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         // SAFETY: this code is compiled for AVX2.
-        Self(std::array::from_fn(|i| unsafe { _mm256_add_ps(self.0[i], other.0[i]) }))
+        Self(unsafe { [_mm256_add_ps(self.0[0], other.0[0]), _mm256_add_ps(self.0[1], other.0[1])] })
     }
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
         // SAFETY: this code is compiled for AVX2.
-        Self(std::array::from_fn(|i| unsafe { _mm256_mul_ps(self.0[i], other.0[i]) }))
+        Self(unsafe { [_mm256_mul_ps(self.0[0], other.0[0]), _mm256_mul_ps(self.0[1], other.0[1])] })
     }
 
     #[inline(always)]

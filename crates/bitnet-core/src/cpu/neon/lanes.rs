@@ -16,6 +16,13 @@ fn quarters<T, const N: usize>(all: &[T], f: impl Fn(&[T; N]) -> float32x4_t) ->
     F32x16([f(a), f(b), f(c), f(d)])
 }
 
+/// `f` of every pair of registers.
+#[inline(always)]
+fn zip(a: F32x16, b: F32x16, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> F32x16 {
+    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.0, b.0);
+    F32x16([f(a0, b0), f(a1, b1), f(a2, b2), f(a3, b3)])
+}
+
 impl Lanes for F32x16 {
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -74,8 +81,9 @@ impl Lanes for F32x16 {
                 vmovl_high_s16(high),
             ]
         };
+        let [a, b, c, d] = words;
         // SAFETY: as above.
-        Self(words.map(|words| unsafe { vcvtq_f32_s32(words) }))
+        Self(unsafe { [vcvtq_f32_s32(a), vcvtq_f32_s32(b), vcvtq_f32_s32(c), vcvtq_f32_s32(d)] })
     }
 
     #[inline(always)]
@@ -92,13 +100,13 @@ impl Lanes for F32x16 {
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         // SAFETY: every 64-bit Arm has NEON.
-        Self(std::array::from_fn(|i| unsafe { vaddq_f32(self.0[i], other.0[i]) }))
+        zip(self, other, |a, b| unsafe { vaddq_f32(a, b) })
     }
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
         // SAFETY: every 64-bit Arm has NEON.
-        Self(std::array::from_fn(|i| unsafe { vmulq_f32(self.0[i], other.0[i]) }))
+        zip(self, other, |a, b| unsafe { vmulq_f32(a, b) })
     }
 
     #[inline(always)]
