@@ -1,5 +1,7 @@
 //! What the tests of whole models share: fixtures, goldens, and a forward pass over one sequence.
 
+#![allow(dead_code, clippy::allow_attributes, reason = "each test uses its own part")]
+
 use bitnet_core::{Device, cpu::kernels::Kernels, ops::cache::CacheType};
 use bitnet_model::{
     Checkpoint, Decoder,
@@ -48,6 +50,14 @@ impl Goldens {
 
     pub fn floats(&self, name: &str) -> Vec<f32> {
         self.bytes(name).as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
+    pub fn shape(&self, name: &str) -> Vec<usize> {
+        SafeTensors::deserialize(&self.0).unwrap().tensor(name).unwrap().shape().to_vec()
+    }
+
+    pub fn codes(&self, name: &str) -> Vec<i8> {
+        self.bytes(name).into_iter().map(|b| b as i8).collect()
     }
 
     pub fn ids(&self, name: &str) -> Vec<u32> {
