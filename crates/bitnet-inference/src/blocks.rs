@@ -8,8 +8,8 @@ use bitnet_model::batch::BLOCK_LEN;
 
 use lru::Lru;
 
-/// Names what a full block and everything before it hold. Never used twice, so that a chain through an evicted block
-/// cannot be taken for a chain through its successor.
+/// Names what a full block and everything before it hold. Never used twice, so that a chain through an
+/// evicted block cannot be taken for a chain through its successor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Prefix(u64);
 
@@ -18,7 +18,8 @@ impl Prefix {
     pub const EMPTY: Self = Self(0);
 }
 
-/// What a cached block is found by. Hashing runs along the chain through `before`; equality compares real tokens.
+/// What a cached block is found by. Hashing runs along the chain through `before`; equality compares real
+/// tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     before: Prefix,
@@ -31,7 +32,8 @@ struct Entry {
     prefix: Prefix,
 }
 
-/// Every block is in exactly one state: free; held (`holders > 0`), cached or not; or cached and idle, in `idle`.
+/// Every block is in exactly one state: free; held (`holders > 0`), cached or not; or cached and idle, in
+/// `idle`.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     holders: Vec<u32>,
@@ -85,7 +87,8 @@ impl Blocks {
         Some((block, prefix))
     }
 
-    /// Makes a full block findable. Where another block already holds the same, the holder gets that one in exchange.
+    /// Makes a full block findable. Where another block already holds the same, the holder gets that one in
+    /// exchange.
     pub fn share(&mut self, block: u32, before: Prefix, tokens: &[u32; BLOCK_LEN]) -> (u32, Prefix) {
         if let Some((same, prefix)) = self.find(before, tokens) {
             self.release(block);
@@ -98,7 +101,8 @@ impl Blocks {
         (block, prefix)
     }
 
-    /// Takes a holder away. The blocks of a sequence are released from its end, so that the end is evicted first.
+    /// Takes a holder away. The blocks of a sequence are released from its end, so that the end is evicted
+    /// first.
     pub fn release(&mut self, block: u32) {
         let holders = &mut self.holders[block as usize];
         *holders -= 1;

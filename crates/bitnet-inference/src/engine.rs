@@ -106,8 +106,8 @@ impl<M: LanguageModel> Engine<M> {
         Ok(id)
     }
 
-    /// Ends a sequence at once and frees its blocks. Returns its [`Event::Finished`], which no step repeats, or `None`
-    /// if it is not alive.
+    /// Ends a sequence at once and frees its blocks. Returns its [`Event::Finished`], which no step repeats,
+    /// or `None` if it is not alive.
     pub fn cancel(&mut self, id: SequenceId) -> Option<Event> {
         let sequence = self.scheduler.remove(id)?;
         Some(Event::Finished { id, reason: FinishReason::Cancelled, stats: sequence.stats(Instant::now()) })
@@ -125,11 +125,12 @@ impl<M: LanguageModel> Engine<M> {
 
     /// Computes one batch and appends what happened to `events`; does nothing when no sequence is left.
     ///
-    /// A step in which sequences only decode allocates nothing, if `events` has room and no scores are wanted.
+    /// A step in which sequences only decode allocates nothing, if `events` has room and no scores are
+    /// wanted.
     ///
     /// # Errors
-    /// [`Error::Model`] and [`Error::LogitsLength`], which blame no sequence: none has moved, and a further step tries
-    /// the same again. What goes wrong with one sequence alone is an [`Event::Failed`].
+    /// [`Error::Model`] and [`Error::LogitsLength`], which blame no sequence: none has moved, and a further
+    /// step tries the same again. What goes wrong with one sequence alone is an [`Event::Failed`].
     pub fn step_into(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.scheduler.plan(&mut self.batch, Instant::now());
         if self.batch.spans.is_empty() {
@@ -226,7 +227,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Moves a sequence past `span`: scores prompt tokens, and picks the next token when all present ones are computed.
+/// Moves a sequence past `span`: scores prompt tokens, and picks the next token when all present ones are
+/// computed.
 fn advance(
     sequence: &mut Sequence,
     span: &Span,

@@ -34,7 +34,8 @@ pub struct Generation {
     pub decode: Duration,
 }
 
-/// Bytes of tokens as text that can be shown at once: whole characters, and nothing that may become a stop string.
+/// Bytes of tokens as text that can be shown at once: whole characters, and nothing that may become a stop
+/// string.
 #[derive(Clone, Debug, Default)]
 pub struct TextStream {
     stops: StopMatcher,
@@ -48,8 +49,8 @@ impl TextStream {
         Self { stops: StopMatcher::new(&stop.strings), ..Self::default() }
     }
 
-    /// Takes the bytes of the next token and appends what can be shown to `text`. Returns the index of the stop string
-    /// that the text ends at, if it does.
+    /// Takes the bytes of the next token and appends what can be shown to `text`. Returns the index of the
+    /// stop string that the text ends at, if it does.
     pub fn push(&mut self, bytes: &[u8], text: &mut String) -> Option<usize> {
         self.safe.clear();
         let found = self.stops.push(bytes, &mut self.safe);
@@ -68,13 +69,14 @@ impl TextStream {
 
 /// Runs `request` to its end.
 ///
-/// `token_bytes` gives the bytes of a token. `on_text` gets the text as it comes, once a step, and so also with nothing
-/// new (during prefill, or while a stop string may be forming); it ends the text with [`ControlFlow::Break`]. When
-/// this returns, whatever the outcome, the sequence and its blocks are gone from the engine.
+/// `token_bytes` gives the bytes of a token. `on_text` gets the text as it comes, once a step, and so also
+/// with nothing new (during prefill, or while a stop string may be forming); it ends the text with
+/// [`ControlFlow::Break`]. When this returns, whatever the outcome, the sequence and its blocks are gone from
+/// the engine.
 ///
 /// # Errors
-/// Those of [`Engine::submit`] and [`Engine::step_into`]; the reason of an [`Event::Failed`]; [`Error::Busy`] when other
-/// sequences are unfinished.
+/// Those of [`Engine::submit`] and [`Engine::step_into`]; the reason of an [`Event::Failed`]; [`Error::Busy`]
+/// when other sequences are unfinished.
 pub fn generate<M: LanguageModel>(
     engine: &mut Engine<M>,
     request: Request,

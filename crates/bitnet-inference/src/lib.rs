@@ -1,11 +1,12 @@
 //! KV blocks, sampling, scheduling and the generation engine.
 //!
 //! An [`Engine`] owns a [`LanguageModel`] and any number of sequences. Each [`Engine::step`] is
-//! `plan -> forward -> pick -> advance`: the scheduler lays out one ragged batch, the model turns it into logits,
-//! the sampler picks tokens, and the sequences move on. [`generate()`] runs one request to its end as text.
+//! `plan -> forward -> pick -> advance`: the scheduler lays out one ragged batch, the model turns it into
+//! logits, the sampler picks tokens, and the sequences move on. [`generate()`] runs one request to its end as
+//! text.
 //!
-//! What a sequence yields depends on its own request alone: not on the batch it shares, the size of the prefill
-//! chunks, prefix reuse or preemption.
+//! What a sequence yields depends on its own request alone: not on the batch it shares, the size of the
+//! prefill chunks, prefix reuse or preemption.
 #![forbid(unsafe_code)]
 
 mod blocks;

@@ -4,8 +4,9 @@ use bitnet_model::batch::Batch;
 
 /// A decoder with a paged KV cache.
 ///
-/// The engine owns the block tables: it never lets two live sequences write to the same block, writes positions in
-/// order, and shares a block only when it is full. Rows must depend on the tokens before them alone, bit for bit.
+/// The engine owns the block tables: it never lets two live sequences write to the same block, writes
+/// positions in order, and shares a block only when it is full. Rows must depend on the tokens before them
+/// alone, bit for bit.
 pub trait LanguageModel {
     /// Length of a row of logits.
     fn vocab_size(&self) -> usize;
@@ -13,8 +14,8 @@ pub trait LanguageModel {
     /// Positions that a sequence may have.
     fn context_length(&self) -> usize;
 
-    /// Capacity of the KV cache in blocks of [`BLOCK_LEN`](bitnet_model::batch::BLOCK_LEN) positions; block ids are
-    /// below it. Constant over the life of the model.
+    /// Capacity of the KV cache in blocks of [`BLOCK_LEN`](bitnet_model::batch::BLOCK_LEN) positions; block
+    /// ids are below it. Constant over the life of the model.
     fn kv_blocks(&self) -> usize;
 
     /// Runs `batch`, and appends one row of `vocab_size` logits for every position asked for, in span order.

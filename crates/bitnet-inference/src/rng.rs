@@ -1,6 +1,7 @@
 //! The random numbers of the sampler: a fixed generator, so that a seed means the same text everywhere.
 
-/// xoshiro256++ 1.0, its state filled from a 64-bit seed by SplitMix64 (Blackman and Vigna, <https://prng.di.unimi.it>).
+/// xoshiro256++ 1.0, its state filled from a 64-bit seed by SplitMix64 (Blackman and Vigna,
+/// <https://prng.di.unimi.it>).
 ///
 /// Every sequence has its own, so that its draws do not depend on the company in the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]

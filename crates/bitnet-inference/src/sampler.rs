@@ -1,8 +1,9 @@
 //! Picks tokens: a function of a row of logits, the tokens so far, the parameters and the random stream.
 //!
-//! Order and defaults are llama.cpp's: penalties and bias change logits, then top-k, top-p and min-p drop the tail,
-//! then the temperature shapes what is left, and one number in `[0, 1)` picks from it. Probabilities are `f64`, and
-//! `exp` and `log` come from `libm`, so that every platform picks the same token.
+//! Penalties, then the bias, change logits; top-k, top-p and min-p drop the tail; the temperature shapes what
+//! is left, and one number in `[0, 1)` picks from it. Defaults and order are llama.cpp's, which however adds
+//! the bias before the penalties. Probabilities are `f64`, and `exp` and `log` come from `libm`, so that
+//! every platform picks the same token.
 
 mod params;
 mod penalties;
@@ -26,8 +27,8 @@ pub struct Sampler {
 impl Sampler {
     /// Picks the token after `history`, which is the prompt and everything generated.
     ///
-    /// Temperature 0 takes the largest logit, the lowest token of equal ones, and draws nothing. Otherwise exactly one
-    /// number is drawn from `rng`, and walks the candidates from the likeliest on.
+    /// Temperature 0 takes the largest logit, the lowest token of equal ones, and draws nothing. Otherwise
+    /// exactly one number is drawn from `rng`, and walks the candidates from the likeliest on.
     ///
     /// `params` are [valid](SamplingParams::validate).
     ///

@@ -1,8 +1,9 @@
 //! Decides which tokens the next step computes, and who holds KV blocks.
 //!
-//! Sequences run in order of submission. Decode steps come first in a batch, then chunks of prefill. A sequence starts
-//! when the blocks for all its present tokens are free, so that only decoding ever lacks one; then the youngest
-//! sequence gives up its blocks and is computed again later. The oldest never does, hence something always moves.
+//! Sequences run in order of submission. Decode steps come first in a batch, then chunks of prefill. A
+//! sequence starts when the blocks for all its present tokens are free, so that only decoding ever lacks one;
+//! then the youngest sequence gives up its blocks and is computed again later. The oldest never does, hence
+//! something always moves.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -114,7 +115,8 @@ impl Scheduler {
         }
     }
 
-    /// Gives `sequence` the blocks for its present tokens, if that leaves one for each sequence that runs already.
+    /// Gives `sequence` the blocks for its present tokens, if that leaves one for each sequence that runs
+    /// already.
     fn take_blocks(&mut self, sequence: &mut Sequence) -> bool {
         if self.options.prefix_cache {
             sequence.reuse(&mut self.blocks);
@@ -166,6 +168,8 @@ impl Scheduler {
         let (start, end) = (sequence.computed, sequence.computed + len);
         let mut blocks = self.spare_tables.pop().unwrap_or_default();
         blocks.clear();
+        // As much as the sequence can come to have: its later steps then find room.
+        blocks.reserve_exact(sequence.blocks.capacity());
         blocks.extend_from_slice(&sequence.blocks[..end.div_ceil(BLOCK_LEN)]);
         batch.tokens.extend_from_slice(&sequence.tokens[start..end]);
         batch.spans.push(Span { len, start, blocks, logits: sequence.logits_of(len) });

@@ -11,8 +11,8 @@ use crate::rng::Rng;
 use crate::sampler::SamplingParams;
 use crate::stop::StopRules;
 
-/// A sequence always has a token whose keys and values are not computed yet: `computed < tokens.len()`, but after its
-/// last step.
+/// A sequence always has a token whose keys and values are not computed yet: `computed < tokens.len()`, but
+/// after its last step.
 #[derive(Debug)]
 pub(crate) struct Sequence {
     pub id: SequenceId,
@@ -116,8 +116,8 @@ impl Sequence {
         }
     }
 
-    /// Takes as many leading blocks from the prefix cache as may be reused: the last token is always computed, and so
-    /// is what a wanted score comes from.
+    /// Takes as many leading blocks from the prefix cache as may be reused: the last token is always
+    /// computed, and so is what a wanted score comes from.
     pub fn reuse(&mut self, blocks: &mut Blocks) {
         let most = if self.wants_scores() { self.scored - 1 } else { self.tokens.len() - 1 };
         let (full, _) = self.tokens[..most].as_chunks();

@@ -42,15 +42,16 @@ impl StopRules {
         }
     }
 
+    /// Ignored end-of-text tokens are never picked, and need no exception here.
     pub(crate) fn ends_with(&self, token: u32) -> bool {
-        self.tokens.contains(&token) || (!self.ignore_eos && self.eos.contains(&token))
+        self.tokens.contains(&token) || self.eos.contains(&token)
     }
 }
 
 /// Finds stop strings in bytes that arrive in pieces.
 ///
-/// Of several matches the one that ends first counts, of those the longest: the result does not depend on where the
-/// pieces are cut.
+/// Of several matches the one that ends first counts, of those the longest: the result does not depend on
+/// where the pieces are cut.
 #[derive(Clone, Debug, Default)]
 pub struct StopMatcher {
     stops: Vec<Vec<u8>>,

@@ -2,8 +2,8 @@
 
 /// Turns pieces of UTF-8 into text without ever splitting a character.
 ///
-/// Bytes that cannot be UTF-8 become U+FFFD exactly as in [`String::from_utf8_lossy`]: the concatenated output equals
-/// its result on the concatenated input.
+/// Bytes that cannot be UTF-8 become U+FFFD exactly as in [`String::from_utf8_lossy`]: the concatenated
+/// output equals its result on the concatenated input.
 #[derive(Clone, Debug, Default)]
 pub struct Utf8Stream {
     /// The start of an unfinished character: at most 3 bytes between calls.

@@ -6,7 +6,8 @@ struct Link {
     newer: u32,
 }
 
-/// A ring of linked blocks through one end mark, whose index is the capacity: no operation allocates or searches.
+/// A ring of linked blocks through one end mark, whose index is the capacity: no operation allocates or
+/// searches.
 #[derive(Debug)]
 pub(super) struct Lru {
     links: Vec<Link>,

@@ -15,10 +15,11 @@ pub struct SamplingParams {
     pub top_p: f32,
     /// Keeps tokens at least this fraction as likely as the likeliest; 0 keeps all.
     pub min_p: f32,
-    /// Divides positive and multiplies other logits of tokens seen in the last `repeat_last_n`; 1 changes nothing.
+    /// Divides positive and multiplies other logits of tokens seen in the last `repeat_last_n`; 1 changes
+    /// nothing.
     pub repeat_penalty: f32,
-    /// How many of the last tokens, with those of the prompt, the three penalties look at; 0 disables them and
-    /// `usize::MAX` takes all.
+    /// How many of the last tokens, with those of the prompt, the three penalties look at; 0 disables them
+    /// and `usize::MAX` takes all.
     pub repeat_last_n: usize,
     /// Subtracted from the logit of every token seen.
     pub presence_penalty: f32,
