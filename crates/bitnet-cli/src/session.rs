@@ -144,7 +144,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
         std::fs::read(path).with_context(|| path.display().to_string())?
     };
     String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        anyhow::anyhow!("{}: byte {at} is not UTF-8; expected text", path.display())
+        let (at, name) = (e.utf8_error().valid_up_to(), path.display().to_string());
+        let name = if name == "-" { "stdin" } else { &name };
+        anyhow::anyhow!("{name}: byte {at} is not UTF-8; expected text")
     })
 }

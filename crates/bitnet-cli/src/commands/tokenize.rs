@@ -1,7 +1,7 @@
 //! Text to token ids and back.
 
 use crate::session::{read_text, resolve};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bitnet_model::{
     Tokenizer,
     weights::{LoadMode, Source},
@@ -38,6 +38,9 @@ pub(crate) fn run(args: &TokenizeArgs) -> Result<ExitCode> {
     let source = Source::open(resolve(&args.model)?, LoadMode::Mmap)?;
     let (tokenizer, notes) = Tokenizer::of(&source)?;
     notes.iter().for_each(|note| eprintln!("note: {note}"));
+    if let Some(id) = args.ids.iter().find(|&&id| tokenizer.token_bytes(id).is_none()) {
+        bail!("there is no token {id}; the vocabulary has {}", tokenizer.vocab_size());
+    }
     if !args.ids.is_empty() {
         outln!("{}", tokenizer.decode(&args.ids, false))?;
         return Ok(ExitCode::SUCCESS);
