@@ -176,6 +176,21 @@ fn a_stream_never_shows_half_a_character() {
 }
 
 #[test]
+fn ids_that_a_configuration_names_but_the_tokenizer_lacks_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(testdata("bitnet-packed").join(name), folder.path().join(name)).unwrap();
+    }
+    std::fs::write(
+        folder.path().join("config.json"),
+        r#"{"bos_token_id":128000,"eos_token_id":[128001,508]}"#,
+    )
+    .unwrap();
+    let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(504), &[505, 508][..]));
+}
+
+#[test]
 fn odd_texts_have_defined_tokens() {
     let tokenizer = Tokenizer::from_folder(&testdata("tokenizers/llama3")).unwrap();
     assert!(tokenizer.encode("", false).unwrap().is_empty());

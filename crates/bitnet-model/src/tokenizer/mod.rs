@@ -111,17 +111,21 @@ impl Tokenizer {
         let specials = Specials::read(&parts.json)?;
         let pieces = json::pieces(&merges, &alphabet, &specials);
         let (mut prefix, suffix) = json::frame(&merges)?;
-        match (parts.add_bos, parts.bos) {
+        // A configuration may name ids of the tokenizer that it was copied from.
+        let exists = |id: &u32| pieces.get(*id as usize).is_some_and(Option::is_some);
+        let (bos, eos): (_, Vec<u32>) =
+            (parts.bos.filter(exists), parts.eos.into_iter().filter(exists).collect());
+        match (parts.add_bos, bos) {
             (Some(true), Some(bos)) => prefix = vec![bos],
             (Some(false), _) => prefix.clear(),
             _ => {}
         }
         let name = |id: u32| merges.id_to_token(id).unwrap_or_default();
-        let bos_text = parts.bos.map(name).unwrap_or_default();
-        let eos_text = parts.eos.first().copied().map(name).unwrap_or_default();
+        let bos_text = bos.map(name).unwrap_or_default();
+        let eos_text = eos.first().copied().map(name).unwrap_or_default();
         let template =
             parts.template.map(|source| ChatTemplate::new(&source, &bos_text, &eos_text)).transpose()?;
-        let Parts { json, bos, eos, .. } = parts;
+        let json = parts.json;
         Ok(Self(Arc::new(Inner {
             merges,
             json,
