@@ -226,6 +226,15 @@ fn a_broken_tokenizer_json_is_refused() {
             r#"{"model":{"type":"BPE","dropout":0.1,"vocab":{},"merges":[]},"decoder":{"type":"ByteLevel"}}"#,
             "dropout",
         ),
+        // Found by fuzzing: the library panicked at merges that make no token, and would at ones shorter than a prefix.
+        (
+            r#"{"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":["a b"]},"decoder":{"type":"ByteLevel"}}"#,
+            "merge",
+        ),
+        (
+            r#"{"model":{"type":"BPE","continuing_subword_prefix":"@@@","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]},"decoder":{"type":"ByteLevel"}}"#,
+            "@@@",
+        ),
     ] {
         let message = Tokenizer::from_json(text, None).unwrap_err().to_string();
         assert!(message.contains(named), "{message}");

@@ -122,6 +122,14 @@ fn check(json: &Value) -> Result<()> {
             expected: "null: random merges have no right ids",
         });
     }
+    // The library cuts the prefix off every merge, in bounds or not; byte-level and SentencePiece models have neither.
+    for field in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        let value = &json["model"][field];
+        if !value.is_null() && value != "" {
+            let (value, expected) = (value.to_string(), "null or empty");
+            return Err(Error::Unknown { field: "affix of a token in model", value, expected });
+        }
+    }
     let vocab = json["model"]["vocab"].as_object().into_iter().flatten();
     let added = json["added_tokens"].as_array().into_iter().flatten();
     let added = added.map(|t| (t["content"].as_str().unwrap_or_default(), &t["id"]));
@@ -137,7 +145,25 @@ fn check(json: &Value) -> Result<()> {
             return Err(Error::TokenTooLong { id: id as usize, bytes: text.len(), limit: MAX_TOKEN });
         }
     }
+    check_merges(&json["model"])?;
     super::pretokenizer::check(&json["pre_tokenizer"])
+}
+
+/// The library joins merges in a buffer as long as the longest token, and panics at one that does not fit.
+fn check_merges(model: &Value) -> Result<()> {
+    let longest = model["vocab"].as_object().into_iter().flatten().map(|(text, _)| text.len()).max();
+    for merge in model["merges"].as_array().into_iter().flatten() {
+        let len = match merge {
+            Value::String(pair) => pair.len().saturating_sub(1),
+            pair => pair.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::len).sum(),
+        };
+        let comment = merge.as_str().is_some_and(|line| line.starts_with("#version"));
+        if len > longest.unwrap_or(0) && !comment {
+            let reason = format!("the merge {merge} makes a token that model.vocab does not have");
+            return Err(Error::Json { file: "tokenizer.json", reason });
+        }
+    }
+    Ok(())
 }
 
 /// The bytes of every id.
