@@ -93,6 +93,8 @@ pub struct Config {
 const MAX_LAYERS: usize = 1024;
 /// Most entries of any one width a model may claim.
 const MAX_WIDTH: usize = 1 << 24;
+/// Most inputs of a ternary matrix: products with int8 codes are summed in 32 bits, by some kernels in units of 64.
+const MAX_INPUTS: usize = 1 << 17;
 
 impl Config {
     /// Checks that the numbers describe a decoder that can be built.
@@ -111,6 +113,15 @@ impl Config {
         ];
         for (field, value) in widths {
             require(field, value, (1..=MAX_WIDTH).contains(&value), "a positive number below 2^24")?;
+        }
+        let query_size = self.num_attention_heads.saturating_mul(self.head_dim);
+        let inputs = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_attention_heads * head_dim", query_size),
+        ];
+        for (field, value) in inputs {
+            require(field, value, value <= MAX_INPUTS, "at most 2^17")?;
         }
         let layers = self.num_hidden_layers;
         require("num_hidden_layers", layers, (1..=MAX_LAYERS).contains(&layers), "1 to 1024 layers")?;

@@ -58,6 +58,17 @@ impl Scales {
         }
     }
 
+    /// These scales, multiplied by a factor.
+    #[must_use]
+    pub fn times(self, factor: f32) -> Self {
+        let all = |values: Vec<f32>| values.into_iter().map(|value| value * factor).collect();
+        match self {
+            Self::Tensor(value) => Self::Tensor(value * factor),
+            Self::Row(values) => Self::Row(all(values)),
+            Self::Group { len, values } => Self::Group { len, values: all(values) },
+        }
+    }
+
     /// The coarsest scales that give every value of the matrix exactly. A run of zeros goes with any scale.
     #[must_use]
     pub fn simplify(self, codes: &[i8], cols: usize) -> Self {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error,
-    config::{Activation, Config, Family, RopeScaling},
+    config::{Activation, Config, Family},
 };
 
 /// transformers' `BitNetForCausalLM`.
@@ -53,6 +53,6 @@ fn hf(
 
 /// GGUF `bitnet` (SiLU), `bitnet-25` and `bitnet-b1.58` (squared ReLU).
 pub(super) fn from_gguf(meta: &Meta<'_>, activation: Activation) -> Result<Config, Error> {
-    let config = meta.config(Family::BitNet, activation, RopeScaling::None)?;
+    let config = meta.config(Family::BitNet, activation)?;
     Ok(Config { sub_norms: true, ..config })
 }

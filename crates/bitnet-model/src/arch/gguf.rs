@@ -4,17 +4,18 @@ use super::{bitnet, llama, qwen3};
 use crate::{
     Error, Result,
     config::{Activation, Config, Family, RopeScaling},
-    weights::gguf::{FromValue, Gguf},
+    weights::gguf::{FromValue, Gguf, Strings},
 };
 
 /// Keys that change the mathematics; the decoder has none of it, so they must be absent or zero.
-const MUST_BE_OFF: [&str; 9] = [
+const MUST_BE_OFF: [&str; 10] = [
     "expert_count",
     "attention.sliding_window",
     "attention.scale",
     "attention.max_alibi_bias",
     "attention.clamp_kqv",
     "attn_logit_softcapping",
+    "final_logit_softcapping",
     "logit_scale",
     "embedding_scale",
     "residual_scale",
@@ -29,15 +30,26 @@ pub fn config(gguf: &Gguf) -> Result<Config> {
     let meta = Meta { gguf, arch };
     let config = match arch {
         "bitnet-b1.58" | "bitnet-25" => bitnet::from_gguf(&meta, Activation::Relu2),
+        "bitnet" if has_llama3_vocabulary(gguf)? => {
+            let rule = "bitnet-b1.58: this vocabulary belongs to BitNet-b1.58-2B-4T, whose squared ReLU this architecture does \
+                not have; convert the original folder with `bitnet convert`";
+            Err(refuse("general.architecture", arch, rule))
+        }
         "bitnet" => bitnet::from_gguf(&meta, Activation::Silu),
-        "llama" => llama::from_gguf(&meta, meta.rope_scaling()?),
-        "qwen3" => qwen3::from_gguf(&meta, meta.rope_scaling()?),
+        "llama" => llama::from_gguf(&meta),
+        "qwen3" => qwen3::from_gguf(&meta),
         other => {
             let rule = "bitnet-b1.58, bitnet-25, bitnet, llama or qwen3";
             Err(refuse("general.architecture", other, rule))
         }
     };
     config.and_then(Config::validate).map_err(|e| e.at(gguf.path()))
+}
+
+/// Llama 3's vocabulary as published: no model that gates with SiLU as `bitnet` does has it.
+fn has_llama3_vocabulary(gguf: &Gguf) -> Result<bool> {
+    let tokens: Option<&Strings> = gguf.find("tokenizer.ggml.tokens")?;
+    Ok(tokens.is_some_and(|t| t.len() == 128_256 && t.get(128_009) == Some("<|eot_id|>")))
 }
 
 fn refuse(field: &str, value: impl ToString, rule: &str) -> Error {
@@ -64,12 +76,7 @@ impl Meta<'_> {
     }
 
     /// What all architectures have in common.
-    pub(super) fn config(
-        &self,
-        family: Family,
-        activation: Activation,
-        rope_scaling: RopeScaling,
-    ) -> Result<Config> {
+    pub(super) fn config(&self, family: Family, activation: Activation) -> Result<Config> {
         self.check_off()?;
         let hidden_size: usize = self.get("embedding_length")?;
         let heads: usize = self.get("attention.head_count")?;
@@ -86,7 +93,7 @@ impl Meta<'_> {
             max_position_embeddings: self.get("context_length")?,
             rms_norm_eps: self.get("attention.layer_norm_rms_epsilon")?,
             rope_theta: self.find("rope.freq_base")?.unwrap_or(10_000.0),
-            rope_scaling: self.rope_factors(head_dim)?.unwrap_or(rope_scaling),
+            rope_scaling: self.rope_scaling(head_dim)?,
             activation,
             sub_norms: false,
             qk_norm: false,
@@ -95,6 +102,13 @@ impl Meta<'_> {
     }
 
     fn check_off(&self) -> Result<()> {
+        if self.find("attention.causal")? == Some(false) {
+            return Err(refuse(&self.key("attention.causal"), false, "true: only decoders are implemented"));
+        }
+        let factor: f32 = self.find("rope.scaling.attn_factor")?.unwrap_or(1.0);
+        if factor != 1.0 {
+            return Err(refuse(&self.key("rope.scaling.attn_factor"), factor, "absent or 1"));
+        }
         for name in MUST_BE_OFF {
             let key = self.key(name);
             let Some(value) = self.gguf.metadata().value(&key) else { continue };
@@ -134,11 +148,28 @@ impl Meta<'_> {
     }
 
     /// Linear scaling or none; Llama 3's rule is stored as a tensor of factors instead.
-    pub(super) fn rope_scaling(&self) -> Result<RopeScaling> {
-        let kind: &str = self.find("rope.scaling.type")?.unwrap_or("none");
+    fn rope_scaling(&self, head_dim: usize) -> Result<RopeScaling> {
+        let linear = self.linear_rope()?;
+        match (self.rope_factors(head_dim)?, linear) {
+            (None, None) => Ok(RopeScaling::None),
+            (Some(factors), None) => Ok(factors),
+            (None, Some(factor)) => Ok(RopeScaling::Linear { factor }),
+            (Some(_), Some(factor)) => {
+                let rule = "absent or 1 beside rope_freqs.weight";
+                Err(refuse(&self.key("rope.scaling.factor"), factor, rule))
+            }
+        }
+    }
+
+    /// The factor of linear scaling, unless it changes nothing. It is linear where no type is given, as in llama.cpp.
+    fn linear_rope(&self) -> Result<Option<f32>> {
+        let kind: &str = self.find("rope.scaling.type")?.unwrap_or("linear");
+        let named: Option<f32> = self.find("rope.scaling.factor")?;
+        let factor = if named.is_some() { named } else { self.find("rope.scale_linear")? };
         match kind {
-            "none" => Ok(RopeScaling::None),
-            "linear" => Ok(RopeScaling::Linear { factor: self.get("rope.scaling.factor")? }),
+            "none" => Ok(None),
+            // llama.cpp reads 0 as absent.
+            "linear" => Ok(factor.filter(|&factor| factor != 0.0 && factor != 1.0)),
             other => Err(refuse(&self.key("rope.scaling.type"), other, "none or linear")),
         }
     }

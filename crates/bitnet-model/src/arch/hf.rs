@@ -70,6 +70,17 @@ impl HfConfig {
     }
 }
 
+/// Whether a module is one of `modules_to_not_convert`: it or a module around it is named from the start, or its name ends so.
+/// The rule is `should_convert_module` of transformers, which reads the names as patterns too.
+pub fn is_kept(module: &str, names: &[String]) -> bool {
+    names.iter().any(|name| {
+        let inside = module
+            .strip_prefix(name.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || name.ends_with('.'));
+        inside || module.ends_with(name.as_str())
+    })
+}
+
 fn refuse(field: impl Into<String>, value: impl Into<String>, rule: impl Into<String>) -> Error {
     Error::Config { field: field.into(), value: value.into(), rule: rule.into() }
 }
@@ -128,6 +139,21 @@ impl Fields<'_> {
         }
     }
 
+    /// Refuses a model whose layers are scaled where the decoder's are not.
+    fn must_be(&self, field: &'static str, neutral: f32) -> Result<(), Error> {
+        let value = self.float_or(field, neutral)?;
+        if value == neutral { Ok(()) } else { Err(refuse(field, value.to_string(), format!("{neutral}"))) }
+    }
+
+    fn must_attend_fully(&self) -> Result<(), Error> {
+        let Some(layers) = self.present("layer_types") else { return Ok(()) };
+        let full = |v: &Value| v.as_str() == Some("full_attention");
+        if layers.as_array().is_some_and(|list| list.iter().all(full)) {
+            return Ok(());
+        }
+        Err(refuse("layer_types", layers.to_string(), "full_attention in every layer"))
+    }
+
     pub(super) fn activation(&self, default: &'static str) -> Result<Activation, Error> {
         let value = self.present("hidden_act").map_or(default, |v| v.as_str().unwrap_or("not a string"));
         match value {
@@ -139,19 +165,29 @@ impl Fields<'_> {
 
     /// RoPE base and scaling in either spelling: `rope_theta` with `rope_scaling`, or `rope_parameters`.
     pub(super) fn rope(&self, default_theta: f32) -> Result<(f32, RopeScaling), Error> {
-        let object = |field: &str| self.present(field).and_then(Value::as_object).map(Fields);
-        let parameters = object("rope_parameters");
+        let parameters = self.object("rope_parameters")?;
+        let scaling = self.object("rope_scaling")?;
         let theta = match &parameters {
             Some(p) if p.present("rope_theta").is_some() => p.float_or("rope_theta", default_theta)?,
             _ => self.float_or("rope_theta", default_theta)?,
         };
-        for fields in [&parameters, &object("rope_scaling")].into_iter().flatten() {
+        for fields in [&parameters, &scaling].into_iter().flatten() {
             let scaling = fields.rope_scaling(self)?;
             if scaling != RopeScaling::None {
                 return Ok((theta, scaling));
             }
         }
         Ok((theta, RopeScaling::None))
+    }
+
+    /// Parameters of the rotary embedding; a set for each kind of layer is another architecture.
+    fn object(&self, field: &'static str) -> Result<Option<Fields<'_>>, Error> {
+        let Some(value) = self.present(field) else { return Ok(None) };
+        let object = value.as_object().filter(|map| !map.values().any(Value::is_object));
+        let object =
+            object.ok_or_else(|| refuse(field, value.to_string(), "an object of numbers and a rope_type"))?;
+        Fields(object).must_be("partial_rotary_factor", 1.0)?;
+        Ok(Some(Fields(object)))
     }
 
     fn rope_scaling(&self, config: &Fields<'_>) -> Result<RopeScaling, Error> {
@@ -198,14 +234,26 @@ impl Fields<'_> {
             ("autobitlinear", _) => Projections::Packed(ScaleMeaning::Multiplies),
             _ => Projections::Packed(ScaleMeaning::Divides),
         };
-        Ok((projections, fields.not_converted()?))
+        let kept = fields.not_converted(&projections)?;
+        Ok((projections, kept))
     }
 
-    fn not_converted(&self) -> Result<Vec<String>, Error> {
-        let field = "modules_to_not_convert";
-        let Some(value) = self.present(field) else { return Ok(Vec::new()) };
-        let names = value.as_array().and_then(|a| a.iter().map(|v| v.as_str().map(str::to_owned)).collect());
-        names.ok_or_else(|| refuse(field, value.to_string(), "a list of module names"))
+    /// Modules that stay floats. Where masters are ternarized, a list without the head would ternarize that too.
+    fn not_converted(&self, projections: &Projections) -> Result<Vec<String>, Error> {
+        let field = "quantization_config.modules_to_not_convert";
+        let Some(value) = self.present("modules_to_not_convert") else { return Ok(Vec::new()) };
+        let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
+        let one = |v: &Value| v.as_str().filter(|name| !name.is_empty() && plain(name)).map(str::to_owned);
+        let names: Option<Vec<_>> = value.as_array().and_then(|list| list.iter().map(one).collect());
+        let names = names.ok_or_else(|| refuse(field, value.to_string(), "a list of plain module names"))?;
+        if *projections == Projections::Online && !is_kept("lm_head", &names) {
+            return Err(refuse(
+                field,
+                value.to_string(),
+                "a list with lm_head: a ternary head is not implemented",
+            ));
+        }
+        Ok(names)
     }
 
     fn expect_text(&self, field: &'static str, default: &str, known: &[&str]) -> Result<String, Error> {
@@ -234,6 +282,10 @@ impl Fields<'_> {
     ) -> Result<HfConfig, Error> {
         self.must_be_off("attention_bias")?;
         self.must_be_off("mlp_bias")?;
+        self.must_be_off("attn_logit_softcapping")?;
+        self.must_be_off("final_logit_softcapping")?;
+        self.must_be("partial_rotary_factor", 1.0)?;
+        self.must_attend_fully()?;
         let bos = self.token_ids("bos_token_id")?.first().copied();
         Ok(HfConfig { config, projections, not_converted, bos, eos: self.token_ids("eos_token_id")? })
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error,
-    config::{Activation, Config, Family, RopeScaling},
+    config::{Activation, Config, Family},
 };
 
 /// transformers' `LlamaForCausalLM`.
@@ -36,6 +36,6 @@ pub(super) fn from_hf(fields: &Fields<'_>) -> Result<HfConfig, Error> {
 }
 
 /// GGUF `llama`.
-pub(super) fn from_gguf(meta: &Meta<'_>, scaling: RopeScaling) -> Result<Config, Error> {
-    meta.config(Family::Llama, Activation::Silu, scaling)
+pub(super) fn from_gguf(meta: &Meta<'_>) -> Result<Config, Error> {
+    meta.config(Family::Llama, Activation::Silu)
 }

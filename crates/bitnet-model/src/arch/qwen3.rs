@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error,
-    config::{Activation, Config, Family, RopeScaling},
+    config::{Activation, Config, Family},
 };
 
 /// transformers' `Qwen3ForCausalLM`.
@@ -36,7 +36,7 @@ pub(super) fn from_hf(fields: &Fields<'_>) -> Result<HfConfig, Error> {
 }
 
 /// GGUF `qwen3`.
-pub(super) fn from_gguf(meta: &Meta<'_>, scaling: RopeScaling) -> Result<Config, Error> {
-    let config = meta.config(Family::Qwen3, Activation::Silu, scaling)?;
+pub(super) fn from_gguf(meta: &Meta<'_>) -> Result<Config, Error> {
+    let config = meta.config(Family::Qwen3, Activation::Silu)?;
     Ok(Config { qk_norm: true, ..config })
 }

@@ -3,7 +3,7 @@
 use super::weight::{Meaning, Weight};
 use crate::{
     Config, Error, Result,
-    arch::hf::{HfConfig, Projections, ScaleMeaning},
+    arch::hf::{HfConfig, Projections, ScaleMeaning, is_kept},
     weights::safetensors::{Dtype, Entry, Folder},
 };
 use bitnet_quant::Format;
@@ -31,10 +31,16 @@ pub(super) fn config(folder: &Folder) -> Result<(Config, Stored)> {
     let parsed =
         HfConfig::parse(folder.config_text()).map_err(|e| e.at(folder.path().join("config.json")))?;
     let mut config = parsed.config;
-    if folder.tensor("lm_head.weight").is_none() {
-        config.tie_word_embeddings = true;
-    }
+    // As in transformers: a head that is there and differs is the head, whatever the configuration says.
+    config.tie_word_embeddings = match folder.tensor("lm_head.weight") {
+        None => true,
+        Some(head) => config.tie_word_embeddings && is_same(head, folder.tensor("model.embed_tokens.weight")),
+    };
     Ok((config, Stored { projections: parsed.projections, not_converted: parsed.not_converted }))
+}
+
+fn is_same(head: &Entry, embedding: Option<&Entry>) -> bool {
+    embedding.is_some_and(|e| (e.dtype, &e.shape, &*e.bytes) == (head.dtype, &head.shape, &*head.bytes))
 }
 
 fn find<'a>(folder: &'a Folder, name: &str) -> Result<&'a Entry> {
@@ -80,10 +86,7 @@ pub(super) fn table(folder: &Folder, name: &str) -> Result<Weight> {
 
 /// A projection by its full name.
 pub(super) fn projection(folder: &Folder, stored: &Stored, name: String) -> Result<Weight> {
-    let kept = stored
-        .not_converted
-        .iter()
-        .any(|module| name.split('.').any(|part| part == module) || &name == module);
+    let kept = is_kept(&name, &stored.not_converted);
     match &stored.projections {
         Projections::Online if !kept => Ok(Weight { meaning: Meaning::Master, ..dense(folder, &name)? }),
         Projections::Packed(meaning) if !kept => packed(folder, &name, *meaning),

@@ -44,7 +44,7 @@ pub(super) fn projection(gguf: &Gguf, config: &Config, name: String, i2s: Format
     Ok(weight)
 }
 
-/// llama.cpp's converter for `bitnet` puts the scale of a ternary matrix beside it; it multiplies.
+/// llama.cpp's converter for `bitnet` puts the scale of a ternary matrix beside it; it multiplies what is stored.
 fn scale(gguf: &Gguf, tensor: &TensorInfo, format: Format) -> Result<Meaning> {
     let stem = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
     let Some(scale) = gguf.tensor(&format!("{stem}.scale")) else { return Ok(Meaning::AsStored) };
@@ -59,15 +59,10 @@ fn scale(gguf: &Gguf, tensor: &TensorInfo, format: Format) -> Result<Meaning> {
     let read = scale.format.dequantize_row(&gguf.bytes(scale), &mut value);
     read.map_err(|error| Error::Tensor { name: scale.name.clone(), error })?;
     let rule = "a positive number";
-    let usable = value[0] > 0.0 && value[0].is_finite();
-    match (usable, format.is_ternary()) {
-        (false, _) => Err(Error::TensorValue { name: scale.name.clone(), index: 0, value: value[0], rule }),
-        (true, true) => Ok(Meaning::Scaled(value[0])),
-        (true, false) => {
-            let expected = "a ternary type, because a scale stands beside it";
-            Err(Error::TensorType { name: tensor.name.clone(), expected, got: format.name().into() })
-        }
+    if !(value[0] > 0.0 && value[0].is_finite()) {
+        return Err(Error::TensorValue { name: scale.name.clone(), index: 0, value: value[0], rule });
     }
+    Ok(if format.is_ternary() { Meaning::Scaled(value[0]) } else { Meaning::FloatCodes(value[0]) })
 }
 
 /// An embedding, head or norm by its full name.
@@ -79,9 +74,6 @@ pub(super) fn table(gguf: &Gguf, name: &str) -> Result<Weight> {
 /// A tensor that nothing will read.
 pub(super) fn unexpected(gguf: &Gguf, known: &HashSet<String>) -> Option<String> {
     let names: HashSet<String> = known.iter().filter_map(|name| gguf_name(name)).collect();
-    let is_scale = |name: &str| {
-        name.strip_suffix(".scale").is_some_and(|stem| names.contains(&format!("{stem}.weight")))
-    };
-    let expected = |name: &str| names.contains(name) || CONFIGURATION.contains(&name) || is_scale(name);
+    let expected = |name: &str| names.contains(name) || CONFIGURATION.contains(&name);
     gguf.tensors().iter().find(|t| !expected(&t.name)).map(|t| t.name.clone())
 }

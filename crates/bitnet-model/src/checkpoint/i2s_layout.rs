@@ -75,7 +75,10 @@ pub(super) fn decide(checkpoint: &Checkpoint) -> Result<Option<Decision>> {
         if up.format != Format::I2S || down.format != Format::I2S {
             continue;
         }
-        for (layout, score) in &mut scores {
+        // Four rows in a byte need rows in fours; what the format cannot hold scores nothing.
+        let possible =
+            |layout: Format| [&up, &down].iter().all(|w| layout.tensor_bytes(w.rows, w.cols).is_ok());
+        for (layout, score) in scores.iter_mut().filter(|(layout, _)| possible(*layout)) {
             *score += alignment(&up, &down, *layout) / (looked_at as f32).sqrt();
         }
     }

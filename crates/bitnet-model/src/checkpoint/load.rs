@@ -1,7 +1,7 @@
 //! A checkpoint as a decoder that runs. I2_S rows of whole blocks, embeddings and heads stay where they are in the file;
 //! everything else is unpacked and packed again, many tensors at a time.
 
-use super::{Checkpoint, Weight};
+use super::{Checkpoint, Meaning, Weight};
 use crate::{
     Decoder, Result,
     arch::PROJECTIONS,
@@ -106,7 +106,7 @@ fn linear(weight: &Weight, device: &Device) -> Result<Linear> {
 /// I2_S rows of whole blocks are computed from where they are.
 fn mapped_i2s(weight: &Weight, device: &Device) -> Result<Option<PackedTensor>> {
     let whole = weight.format == Format::I2S && weight.cols.is_multiple_of(128) && weight.permuted.is_none();
-    if !whole {
+    if !whole || weight.meaning != Meaning::AsStored {
         return Ok(None);
     }
     let codes = weight.rows * weight.cols / 4;

@@ -141,7 +141,9 @@ impl Checkpoint {
             Source::Folder(folder) => folder::table(folder, name),
         };
         let (rows, cols) = (self.config.vocab_size, self.config.hidden_size);
-        weight.and_then(|w| w.expect_shape(rows, cols)).map_err(|e| e.at(&self.path))
+        let weight = weight.and_then(|w| w.expect_shape(rows, cols));
+        // Rows are looked up one by one: a format that mixes them or keeps its scale behind them is refused here.
+        weight.and_then(|w| w.row(0).map(|_| w)).map_err(|e| e.at(&self.path))
     }
 
     /// The values of a norm, by its full name without `.weight`.
@@ -207,9 +209,11 @@ impl Checkpoint {
     fn check_names(&self) -> Result<()> {
         let mut known: HashSet<String> =
             self.norms().into_iter().map(|(name, _)| format!("{name}.weight")).collect();
+        // Each container has its own name for the scale beside a projection.
+        let scale = if matches!(self.source, Source::Gguf(_)) { "scale" } else { "weight_scale" };
         for (layer, name) in self.projections() {
             let stem = format!("model.layers.{layer}.{name}");
-            known.extend([format!("{stem}.weight"), format!("{stem}.weight_scale")]);
+            known.extend([format!("{stem}.weight"), format!("{stem}.{scale}")]);
         }
         known.insert("model.embed_tokens.weight".into());
         known.insert("lm_head.weight".into());

@@ -8,7 +8,7 @@ use bitnet_quant::{Format, Scales, Ternary, ternary};
 pub enum Meaning {
     /// The format says it all.
     AsStored,
-    /// Codes, with a scale beside them that multiplies.
+    /// Codes, with a scale beside them that multiplies what the format says.
     Scaled(f32),
     /// Floats that are all -1, 0 or 1, with a scale beside them that multiplies.
     FloatCodes(f32),
@@ -128,7 +128,7 @@ impl Weight {
     pub fn unpacked(&self) -> Result<Ternary> {
         let mut ternary = self.format.unpack(&self.bytes, self.rows, self.cols).map_err(|e| self.error(e))?;
         if let Meaning::Scaled(alpha) = self.meaning {
-            ternary.scales = Scales::Tensor(alpha);
+            ternary.scales = ternary.scales.times(alpha);
         }
         ternary.scales = ternary.scales.simplify(&ternary.codes, ternary.cols);
         Ok(match self.permuted {
