@@ -3,9 +3,24 @@
 //! The digits, first one most significant, are a number `v` below 243; the byte is `ceil(v * 256 / 243)`, so that digit `k` is the
 //! carry of a multiplication: `((byte * 3^k mod 256) * 3) >> 8`. Digits are codes plus one.
 
-const fn digit(byte: u8, k: u32) -> u8 {
-    let shifted = (byte as u32 * 3u32.pow(k)) & 255;
-    ((shifted * 3) >> 8) as u8
+const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+
+/// Code `k` of a byte, the most significant first.
+#[inline]
+pub const fn code(byte: u8, k: usize) -> i8 {
+    ((byte.wrapping_mul(POWERS[k]) as u16 * 3) >> 8) as i8 - 1
+}
+
+/// A number with one more digit behind it.
+#[inline]
+pub const fn push(value: u16, code: i8) -> u16 {
+    value * 3 + (code + 1) as u16
+}
+
+/// The byte of a number of five digits.
+#[inline]
+pub const fn byte(value: u16) -> u8 {
+    (value * 256).div_ceil(243) as u8
 }
 
 const fn table() -> [[i8; 5]; 256] {
@@ -14,7 +29,7 @@ const fn table() -> [[i8; 5]; 256] {
     while byte < 256 {
         let mut k = 0;
         while k < 5 {
-            codes[byte][k] = digit(byte as u8, k as u32) as i8 - 1;
+            codes[byte][k] = code(byte as u8, k);
             k += 1;
         }
         byte += 1;
@@ -28,13 +43,12 @@ pub static CODES: [[i8; 5]; 256] = table();
 /// The byte of up to five codes, most significant digit first; missing ones are digit 0.
 #[inline]
 pub fn pack(codes: impl IntoIterator<Item = i8>) -> u8 {
-    let (mut value, mut count) = (0u32, 0);
+    let (mut value, mut count) = (0, 0);
     for code in codes {
-        value = value * 3 + (code + 1) as u32;
+        value = push(value, code);
         count += 1;
     }
-    value *= 3u32.pow(5 - count);
-    (value * 256).div_ceil(243) as u8
+    byte(value * 3u16.pow(5 - count))
 }
 
 #[cfg(test)]

@@ -43,11 +43,13 @@ impl Codec for HfPacked {
     fn unpack(&self, bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
         expect(FORMAT, "bytes", self.tensor_bytes(rows, cols)?, bytes.len())?;
         refuse_threes(FORMAT, bytes)?;
-        let quarter = |shift: usize| bytes.iter().map(move |byte| (byte >> shift & 3) as i8 - 1);
-        let codes = [0, 2, 4, 6].into_iter().flat_map(quarter);
-        let mut all = Vec::with_capacity(4 * bytes.len());
-        all.extend(codes);
-        Ok(Ternary { rows, cols, codes: all, scales: Scales::Tensor(1.0) })
+        let mut codes = vec![0; 4 * bytes.len()];
+        for (quarter, codes) in codes.chunks_exact_mut(bytes.len().max(1)).enumerate() {
+            for (code, byte) in codes.iter_mut().zip(bytes) {
+                *code = (byte >> (2 * quarter) & 3) as i8 - 1;
+            }
+        }
+        Ok(Ternary { rows, cols, codes, scales: Scales::Tensor(1.0) })
     }
 
     fn pack(&self, matrix: &Ternary) -> Result<Vec<u8>> {

@@ -61,6 +61,23 @@ fn field(byte: u8, quarter: usize) -> i8 {
 }
 
 fn unpack_runs(bytes: &[u8], codes: &mut [i8], run: usize) {
+    match run {
+        32 => unpack_fixed::<32>(bytes, codes),
+        16 => unpack_fixed::<16>(bytes, codes),
+        _ => unpack_long(bytes, codes, run),
+    }
+}
+
+/// Runs of a length that the compiler knows, which it makes vectors of.
+fn unpack_fixed<const RUN: usize>(bytes: &[u8], codes: &mut [i8]) {
+    for (bytes, codes) in bytes.as_chunks::<RUN>().0.iter().zip(codes.chunks_exact_mut(4 * RUN)) {
+        for (quarter, codes) in codes.as_chunks_mut::<RUN>().0.iter_mut().enumerate() {
+            *codes = bytes.map(|byte| field(byte, quarter));
+        }
+    }
+}
+
+fn unpack_long(bytes: &[u8], codes: &mut [i8], run: usize) {
     for (bytes, codes) in bytes.chunks_exact(run).zip(codes.chunks_exact_mut(4 * run)) {
         for (quarter, codes) in codes.chunks_exact_mut(run).enumerate() {
             for (code, &byte) in codes.iter_mut().zip(bytes) {

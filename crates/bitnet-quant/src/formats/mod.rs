@@ -30,6 +30,11 @@ fn has_three(byte: u8) -> bool {
 
 /// Refuses bytes with a field of 3 by the first of them.
 fn refuse_threes(format: Format, bytes: &[u8]) -> Result<()> {
+    // Or-ing a chunk is many times faster than looking for a place that is nearly never there.
+    let mut chunks = bytes.chunks(4096);
+    if !chunks.any(|chunk| chunk.iter().fold(0, |any, byte| any | (byte & byte >> 1)) & 0x55 != 0) {
+        return Ok(());
+    }
     match bytes.iter().position(|&byte| has_three(byte)) {
         Some(byte) => Err(Error::Code { format, byte }),
         None => Ok(()),

@@ -23,10 +23,11 @@ const RUNS: [Run; 3] = [(0, 0, 32, 5), (32, 160, 16, 5), (48, 240, 4, 4)];
 
 pub(super) fn unpack_runs(runs: &[Run], block: &[u8], codes: &mut [i8]) {
     for &(first_byte, first, width, digits) in runs {
-        for p in 0..width {
-            let packed = base3::CODES[usize::from(block[first_byte + p])];
-            for (k, code) in packed.into_iter().enumerate().take(digits) {
-                codes[first + k * width + p] = code;
+        let bytes = &block[first_byte..first_byte + width];
+        let codes = codes[first..first + width * digits].chunks_exact_mut(width);
+        for (k, codes) in codes.enumerate() {
+            for (code, &byte) in codes.iter_mut().zip(bytes) {
+                *code = base3::code(byte, k);
             }
         }
     }
@@ -34,9 +35,14 @@ pub(super) fn unpack_runs(runs: &[Run], block: &[u8], codes: &mut [i8]) {
 
 pub(super) fn pack_runs(runs: &[Run], codes: &[i8], block: &mut [u8]) {
     for &(first_byte, first, width, digits) in runs {
-        for p in 0..width {
-            block[first_byte + p] = base3::pack((0..digits).map(|k| codes[first + k * width + p]));
+        let mut values = [0; 32];
+        let values = &mut values[..width];
+        for codes in codes[first..first + width * digits].chunks_exact(width) {
+            values.iter_mut().zip(codes).for_each(|(value, &code)| *value = base3::push(*value, code));
         }
+        (digits..5).for_each(|_| values.iter_mut().for_each(|value| *value *= 3));
+        let bytes = &mut block[first_byte..first_byte + width];
+        bytes.iter_mut().zip(values).for_each(|(byte, value)| *byte = base3::byte(*value));
     }
 }
 

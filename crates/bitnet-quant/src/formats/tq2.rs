@@ -13,25 +13,25 @@ pub static TQ2: Blocks =
     Blocks { format: Format::Tq2, name: "tq2_0", len: 256, bytes: 66, scale_at: 64, unpack, pack };
 
 fn unpack(block: &[u8], codes: &mut [i8]) -> Result<(), usize> {
-    for (half, codes) in codes.chunks_exact_mut(128).enumerate() {
-        for p in 0..32 {
-            let byte = block[half * 32 + p];
-            if has_three(byte) {
-                return Err(half * 32 + p);
-            }
-            for quarter in 0..4 {
-                codes[32 * quarter + p] = (byte >> (2 * quarter) & 3) as i8 - 1;
-            }
+    let halves = block[..64].as_chunks::<32>().0;
+    for (bytes, codes) in halves.iter().zip(codes.chunks_exact_mut(128)) {
+        for (quarter, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            *codes = bytes.map(|byte| (byte >> (2 * quarter) & 3) as i8 - 1);
         }
     }
-    Ok(())
+    let any = block[..64].iter().fold(0, |any, byte| any | (byte & byte >> 1)) & 0x55;
+    if any == 0 { Ok(()) } else { Err(block.iter().position(|&byte| has_three(byte)).unwrap_or_default()) }
 }
 
 fn pack(codes: &[i8], block: &mut [u8]) {
-    for (half, codes) in codes.chunks_exact(128).enumerate() {
-        for p in 0..32 {
-            let field = |quarter: usize| ((codes[32 * quarter + p] + 1) as u8) << (2 * quarter);
-            block[half * 32 + p] = field(0) | field(1) | field(2) | field(3);
+    let halves = block[..64].as_chunks_mut::<32>().0;
+    for (bytes, codes) in halves.iter_mut().zip(codes.chunks_exact(128)) {
+        *bytes = [0; 32];
+        for (quarter, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
+            bytes
+                .iter_mut()
+                .zip(codes)
+                .for_each(|(byte, &code)| *byte |= ((code + 1) as u8) << (2 * quarter));
         }
     }
 }
