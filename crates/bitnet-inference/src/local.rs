@@ -225,24 +225,45 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     let (tokenizer, prepared) = std::thread::scope(|scope| {
         let vocabulary = scope.spawn(|| Tokenizer::of(checkpoint.source()));
         let checked = if options.check_tensors { checkpoint.check_tensors(&|_| {}) } else { Ok(()) };
-        (vocabulary.join().expect("reading a vocabulary does not panic"), checked)
+        (vocabulary.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), checked)
     });
     let (tokenizer, mut notes) = tokenizer?;
     prepared?;
-    let (tokens, rows) = (tokenizer.vocab_size(), checkpoint.config().vocab_size);
-    if tokens > rows {
-        return Err(OpenError::Vocabulary { tokens, rows });
-    }
-    if checkpoint.i2s_decision().is_some_and(|d| d.evidence == Evidence::Convention) {
-        let decision = probe(&mut checkpoint, &device, &tokenizer)?;
-        notes.extend(note(&decision));
-    } else if let Some(decision) = checkpoint.i2s_decision() {
-        notes.extend(note(decision));
-    }
+    check_vocabulary(&checkpoint, &tokenizer)?;
+    notes.extend(settle_i2s_layout(&mut checkpoint, &device, &tokenizer)?);
     let decoder = decoder(&checkpoint, &device, progress)?;
     let context = options.context.unwrap_or(decoder.config.max_position_embeddings);
     let model = LocalModel::new(decoder, context, options.cache_type)?;
     Ok(Loaded { model, tokenizer, notes })
+}
+
+/// Refuses a tokenizer of another model.
+///
+/// # Errors
+/// Where the tokenizer has more tokens than the embedding has rows.
+pub fn check_vocabulary(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<(), OpenError> {
+    let (tokens, rows) = (tokenizer.vocab_size(), checkpoint.config().vocab_size);
+    if tokens <= rows { Ok(()) } else { Err(OpenError::Vocabulary { tokens, rows }) }
+}
+
+/// Chooses the I2_S layout by a text where neither the file nor its weights tell. Whatever reads the codes of a model has to
+/// ask first. Returns what a person should know.
+///
+/// # Errors
+/// As [`open`].
+pub fn settle_i2s_layout(
+    checkpoint: &mut Checkpoint,
+    device: &Device,
+    tokenizer: &Tokenizer,
+) -> Result<Option<String>, OpenError> {
+    let Some(decision) = checkpoint.i2s_decision().cloned() else { return Ok(None) };
+    if decision.evidence != Evidence::Convention {
+        return Ok(note(&decision));
+    }
+    let decision = probe(checkpoint, device, tokenizer)?;
+    let note = note(&decision);
+    checkpoint.set_i2s_decision(decision);
+    Ok(note)
 }
 
 /// Brings the weights to the device and reports how far it is.
@@ -283,9 +304,8 @@ fn probe(checkpoint: &mut Checkpoint, device: &Device, tokenizer: &Tokenizer) ->
         };
         losses.push((layout, loss));
     }
-    let decision = Decision::by_losses(&losses);
-    checkpoint.set_i2s_layout(decision.layout);
-    Ok(decision)
+    let uniform = (checkpoint.config().vocab_size as f64).ln();
+    Ok(Decision::by_losses(&losses, uniform))
 }
 
 fn note(decision: &Decision) -> Option<String> {
@@ -296,9 +316,16 @@ fn note(decision: &Decision) -> Option<String> {
              If the text is gibberish, try --i2s-layout arm or row4"
         )),
         _ if decision.layout == Format::I2S => None,
-        _ => Some(format!(
-            "this file has the I2_S layout of another build ({name}), told from its weights; \
-             convert it with `bitnet convert` so that every engine reads it"
-        )),
+        evidence => {
+            let told = if evidence == Evidence::Probe {
+                "told by a text that it predicts"
+            } else {
+                "told from its weights"
+            };
+            Some(format!(
+                "this file has the I2_S layout of another build ({name}), {told}; \
+                 convert it with `bitnet convert` so that every engine reads it"
+            ))
+        }
     }
 }

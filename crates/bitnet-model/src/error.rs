@@ -135,6 +135,9 @@ pub enum Error {
         /// What it may say.
         rule: &'static str,
     },
+    /// Whoever asked for the work wants it no more.
+    #[error("stopped; nothing was written")]
+    Stopped,
     /// The tokenizer or chat template is not what it should be.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::Error),

@@ -5,37 +5,14 @@
 mod common;
 
 use bitnet_model::{
-    Checkpoint, Config, Error,
+    Config, Error,
     arch::hf::is_kept,
-    checkpoint::Options,
     config::RopeScaling,
-    weights::{
-        LoadMode,
-        gguf::{Gguf, Metadata, Spec, Value, Writer},
-    },
+    weights::gguf::{Array, Metadata, Spec, Value},
 };
 use bitnet_quant::{Format, Scales};
-use common::testdata;
-use std::{fs, path::Path};
+use common::changed::{Tensors, changed, folder};
 use tempfile::TempDir;
-
-type Tensors = Vec<(Spec, Vec<u8>)>;
-
-/// Writes a fixture again with changed metadata and tensors, and opens it.
-fn changed(fixture: &str, change: impl FnOnce(&mut Metadata, &mut Tensors)) -> Result<Checkpoint, Error> {
-    let source = Gguf::open(testdata(fixture), LoadMode::Mmap).unwrap();
-    let mut metadata = source.metadata().clone();
-    let bytes = |t| source.bytes(t).as_bytes().to_vec();
-    let mut tensors: Tensors = source.tensors().iter().map(|t| (Spec::from(t), bytes(t))).collect();
-    change(&mut metadata, &mut tensors);
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("changed.gguf");
-    let specs: Vec<Spec> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
-    let mut writer = Writer::create(&path, &metadata, &specs).unwrap();
-    tensors.iter().for_each(|(_, bytes)| writer.tensor(bytes).unwrap());
-    writer.finish().unwrap();
-    Checkpoint::open(&path, Options { load_mode: LoadMode::Read, ..Options::default() })
-}
 
 const BITNET: &str = "gguf-bitnet/bitnet-i2_s.gguf";
 
@@ -75,9 +52,48 @@ fn metadata_that_asks_for_other_mathematics_is_refused_by_name() {
         ("attention.sliding_window", Value::U32(128)),
         ("final_logit_softcapping", Value::F32(30.0)),
         ("expert_count", Value::U32(8)),
+        ("use_parallel_residual", Value::Bool(true)),
+        ("attention.head_count", Value::U32(0)),
+        ("rope.dimension_count", Value::U32(32)),
     ] {
         let message = with_keys(&[(key, value)]).unwrap_err().to_string();
         assert!(message.contains(key), "{message}");
+    }
+}
+
+#[test]
+fn the_width_of_heads_is_that_of_the_query_matrix_where_no_key_names_it() {
+    let wide = changed(BITNET, |metadata, tensors| {
+        metadata.set("bitnet-b1.58.rope.dimension_count", Value::U32(128));
+        for (spec, bytes) in tensors.iter_mut() {
+            let shape: &[usize] = match spec.name.split_once(".attn_").map(|(_, name)| name) {
+                Some("q.weight") => &[512, 256],
+                Some("k.weight" | "v.weight") => &[256, 256],
+                Some("output.weight") => &[256, 512],
+                Some("sub_norm.weight") => &[512],
+                _ => continue,
+            };
+            spec.shape = shape.to_vec();
+            let (cols, rows) = (shape[shape.len() - 1], shape[..shape.len() - 1].iter().product());
+            *bytes = 1f32.to_le_bytes().repeat(spec.format.tensor_bytes(rows, cols).unwrap() / 4);
+        }
+    });
+    assert_eq!(wide.unwrap().config().head_dim, 128);
+}
+
+#[test]
+fn a_file_that_is_only_a_part_of_a_model_is_refused() {
+    let error = changed(BITNET, |metadata, _| metadata.set("general.type", "adapter")).unwrap_err();
+    assert!(error.to_string().contains("adapter"), "{error}");
+}
+
+#[test]
+fn quantization_that_rotates_activations_is_refused() {
+    for (key, value) in [("hadamard", serde_json::json!(true)), ("activation_bits", serde_json::json!(4))] {
+        let into = TempDir::new().unwrap();
+        let set = |config: &mut serde_json::Value| config["quantization_config"][key] = value;
+        let error = folder("bitnet-packed", set, into.path()).unwrap_err();
+        assert!(error.to_string().contains(key), "{error}");
     }
 }
 
@@ -160,8 +176,7 @@ fn the_silu_architecture_with_the_vocabulary_of_a_squared_relu_model_is_refused(
         metadata.set("general.architecture", "bitnet");
         let token = |id| if id == 128_009 { "<|eot_id|>".to_owned() } else { format!("t{id}") };
         let tokens = (0..128_256).map(token).collect();
-        metadata
-            .set("tokenizer.ggml.tokens", Value::Array(bitnet_model::weights::gguf::Array::String(tokens)));
+        metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
     });
     assert!(error.unwrap_err().to_string().contains("squared ReLU"));
 }
@@ -177,27 +192,6 @@ fn modules_that_are_not_converted_are_named_as_in_transformers() {
     }
 }
 
-/// A copy of a folder with another `config.json`.
-fn folder(
-    fixture: &str,
-    change: impl FnOnce(&mut serde_json::Value),
-    into: &Path,
-) -> Result<Checkpoint, Error> {
-    for entry in fs::read_dir(testdata(fixture)).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, into.join(path.file_name().unwrap())).unwrap();
-    }
-    let path = into.join("config.json");
-    let mut config = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    change(&mut config);
-    fs::write(&path, config.to_string()).unwrap();
-    // The goldens beside a fixture are no weights.
-    for name in ["golden.safetensors", "trace.safetensors"] {
-        let _ = fs::remove_file(into.join(name));
-    }
-    Checkpoint::open(into, Options::default())
-}
-
 #[test]
 fn fields_that_ask_for_other_mathematics_are_refused_by_name() {
     for (field, value) in [
@@ -206,6 +200,7 @@ fn fields_that_ask_for_other_mathematics_are_refused_by_name() {
         ("rope_parameters", serde_json::json!({"full_attention": {"rope_theta": 1e4}})),
         ("layer_types", serde_json::json!(["full_attention", "sliding_attention"])),
         ("final_logit_softcapping", serde_json::json!(30.0)),
+        ("residual_multiplier", serde_json::json!(0.5)),
     ] {
         let into = TempDir::new().unwrap();
         let error = folder("bitnet-packed", |config| config[field] = value, into.path()).unwrap_err();

@@ -1,7 +1,13 @@
 //! From one container and format to another.
 
-use crate::{args::FileArgs, session::resolve, ui::Ui};
+use crate::{
+    args::FileArgs,
+    session::{interrupt, resolve},
+    ui::Ui,
+};
 use anyhow::{Result, ensure};
+use bitnet_core::Device;
+use bitnet_inference::local;
 use bitnet_model::{
     Checkpoint, Tokenizer,
     checkpoint::Options,
@@ -10,7 +16,13 @@ use bitnet_model::{
 };
 use bitnet_quant::Format;
 use clap::{Args, ValueEnum};
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::atomic::Ordering::SeqCst,
+    time::Instant,
+};
 
 /// Formats of projections that can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,22 +78,50 @@ pub(crate) fn run(args: &ConvertArgs, ui: &Ui) -> Result<ExitCode> {
     let input = resolve(&args.input)?;
     let same = input.canonicalize().ok().is_some_and(|path| args.output.canonicalize().ok() == Some(path));
     ensure!(!same, "{} is the input itself; choose another name for the output", args.output.display());
+    ensure!(
+        args.output != Path::new("-"),
+        "a conversion is written to a file or folder, not to stdout; name one"
+    );
+    args.check_embedding()?;
     let options =
         Options { load_mode: args.files.load_mode.into(), i2s_layout: args.files.i2s_layout.format() };
     let source = Source::open(&input, options.load_mode)?;
     let (tokenizer, notes) = Tokenizer::of(&source)?;
     notes.iter().for_each(|note| ui.note(note));
-    let checkpoint = Checkpoint::from_source(source, options)?;
+    let mut checkpoint = Checkpoint::from_source(source, options)?;
+    let device = Device::open("cpu", None)?;
+    local::settle_i2s_layout(&mut checkpoint, &device, &tokenizer)?.iter().for_each(|note| ui.note(note));
     let target = Target { ternary: args.to.format(), embedding: args.embedding.map(Embedding::format) };
     let begin = Instant::now();
     let bar = ui.progress("converting", checkpoint.weight_bytes(), true);
-    let done = convert::convert(&checkpoint, &tokenizer, &args.output, target, &|bytes| bar.inc(bytes));
+    let stop = interrupt();
+    let progress = |bytes| {
+        bar.inc(bytes);
+        if stop.load(SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let done = convert::convert(&checkpoint, &tokenizer, &args.output, target, &progress);
     bar.finish_and_clear();
+    if matches!(done, Err(bitnet_model::Error::Stopped)) {
+        ui.note("stopped; nothing was written");
+        return Ok(ExitCode::from(130));
+    }
     done?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let mib = checkpoint.weight_bytes() as f64 / f64::from(1 << 20);
-    ui.figures(format!("{} written: {mib:.1} MiB of weights in {seconds:.2} s", args.output.display()));
+    let (seconds, bytes) = (begin.elapsed().as_secs_f64(), checkpoint.weight_bytes() as f64);
+    let (mb, rate) = (bytes / 1e6, bytes / 1e6 / seconds);
+    ui.figures(format!(
+        "{} written: {mb:.1} MB of weights in {seconds:.2} s, {rate:.0} MB/s",
+        args.output.display()
+    ));
     Ok(ExitCode::SUCCESS)
+}
+
+impl ConvertArgs {
+    /// A Hugging Face folder holds plain floats beside the packed weights.
+    fn check_embedding(&self) -> Result<()> {
+        let floats = matches!(self.embedding, None | Some(Embedding::F32 | Embedding::F16 | Embedding::Bf16));
+        ensure!(self.to != To::HfPacked || floats, "--to hf-packed takes --embedding f32, f16 or bf16");
+        Ok(())
+    }
 }
 
 impl To {

@@ -2,8 +2,10 @@
 
 use crate::{args::FileArgs, session::resolve};
 use anyhow::Result;
+use bitnet_core::Device;
+use bitnet_inference::local;
 use bitnet_model::{
-    Checkpoint,
+    Checkpoint, Tokenizer,
     checkpoint::{Options, Weight},
     weights::{Source, gguf::Value as GgufValue},
 };
@@ -39,15 +41,20 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
     let metadata = metadata(&source);
     let stored = tensors(&source);
     // A file that cannot be run can still be looked at.
-    let checkpoint = Checkpoint::from_source(source, options);
-    let ternary = match &checkpoint {
-        Ok(checkpoint) => projections(checkpoint)?,
-        Err(_) => Vec::new(),
+    let mut checkpoint = Checkpoint::from_source(source, options);
+    if let Ok(checkpoint) = &mut checkpoint {
+        settle_layout(checkpoint)?;
+    }
+    let (ternary, damage) = match checkpoint.as_ref().map(projections) {
+        Ok(Ok(ternary)) => (ternary, None),
+        Ok(Err(damage)) => (Vec::new(), Some(damage.to_string())),
+        Err(_) => (Vec::new(), None),
     };
+    let problem = checkpoint.as_ref().err().map(ToString::to_string).or(damage);
     let report = json!({
         "path": path,
-        "runs": checkpoint.is_ok(),
-        "problem": checkpoint.as_ref().err().map(ToString::to_string),
+        "runs": problem.is_none(),
+        "problem": problem,
         "i2s_layout": checkpoint.as_ref().ok().and_then(|c| c.i2s_decision()).map(|d| json!({
             "layout": d.layout.name(), "evidence": format!("{:?}", d.evidence).to_lowercase(),
         })),
@@ -62,6 +69,14 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
         print_report(&report)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As whatever runs the model does; a model without a readable vocabulary keeps the layout of every published file.
+fn settle_layout(checkpoint: &mut Checkpoint) -> Result<()> {
+    if let Ok((tokenizer, _)) = Tokenizer::of(checkpoint.source()) {
+        local::settle_i2s_layout(checkpoint, &Device::open("cpu", None)?, &tokenizer)?;
+    }
+    Ok(())
 }
 
 fn metadata(source: &Source) -> Value {
@@ -149,6 +164,9 @@ fn print_report(report: &Value) -> Result<()> {
     outln!("{}", report["path"].as_str().unwrap_or_default())?;
     if let Some(problem) = report["problem"].as_str() {
         outln!("cannot be run: {problem}")?;
+    }
+    if let Some(layout) = report["i2s_layout"]["layout"].as_str() {
+        outln!("I2_S layout {layout}, by {}", text(&report["i2s_layout"]["evidence"]))?;
     }
     if let Some(parameters) = report["parameters"].as_u64() {
         outln!("{:.1} M parameters", parameters as f64 / 1e6)?;

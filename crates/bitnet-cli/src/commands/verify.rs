@@ -2,6 +2,8 @@
 
 use crate::{args::FileArgs, session::resolve, ui::Ui};
 use anyhow::{Context, Result};
+use bitnet_core::Device;
+use bitnet_inference::local;
 use bitnet_model::{Checkpoint, Tokenizer, checkpoint::Options, weights::Source};
 use clap::Args;
 use sha2::{Digest, Sha256};
@@ -30,7 +32,10 @@ pub(crate) fn run(args: &VerifyArgs, ui: &Ui) -> Result<ExitCode> {
     let source = Source::open(&path, options.load_mode)?;
     let (tokenizer, notes) = Tokenizer::of(&source)?;
     notes.iter().for_each(|note| ui.note(note));
-    let checkpoint = Checkpoint::from_source(source, options)?;
+    let mut checkpoint = Checkpoint::from_source(source, options)?;
+    let device = Device::open("cpu", None)?;
+    local::settle_i2s_layout(&mut checkpoint, &device, &tokenizer)?.iter().for_each(|note| ui.note(note));
+    local::check_vocabulary(&checkpoint, &tokenizer)?;
     let bar = ui.progress("tensors", checkpoint.weight_bytes(), true);
     let checked = checkpoint.check_tensors(&|bytes| bar.inc(bytes));
     bar.finish_and_clear();

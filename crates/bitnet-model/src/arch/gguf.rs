@@ -4,11 +4,11 @@ use super::{bitnet, llama, qwen3};
 use crate::{
     Error, Result,
     config::{Activation, Config, Family, RopeScaling},
-    weights::gguf::{FromValue, Gguf, Strings},
+    weights::gguf::{FromValue, Gguf, Strings, TensorInfo},
 };
 
 /// Keys that change the mathematics; the decoder has none of it, so they must be absent or zero.
-const MUST_BE_OFF: [&str; 10] = [
+const MUST_BE_OFF: [&str; 11] = [
     "expert_count",
     "attention.sliding_window",
     "attention.scale",
@@ -19,6 +19,7 @@ const MUST_BE_OFF: [&str; 10] = [
     "logit_scale",
     "embedding_scale",
     "residual_scale",
+    "use_parallel_residual",
 ];
 
 /// Reads the hyperparameters of a GGUF.
@@ -27,6 +28,11 @@ const MUST_BE_OFF: [&str; 10] = [
 /// Names the architecture or the key that is unknown, missing or out of range.
 pub fn config(gguf: &Gguf) -> Result<Config> {
     let arch: &str = gguf.get("general.architecture")?;
+    let kind: &str = gguf.find("general.type")?.unwrap_or("model");
+    if kind != "model" {
+        return Err(refuse("general.type", kind, "model: this file is only a part of one"))
+            .map_err(|e| e.at(gguf.path()));
+    }
     let meta = Meta { gguf, arch };
     let config = match arch {
         "bitnet-b1.58" | "bitnet-25" => bitnet::from_gguf(&meta, Activation::Relu2),
@@ -80,7 +86,7 @@ impl Meta<'_> {
         self.check_off()?;
         let hidden_size: usize = self.get("embedding_length")?;
         let heads: usize = self.get("attention.head_count")?;
-        let head_dim = self.head_dim(hidden_size / heads.max(1))?;
+        let head_dim = self.head_dim(heads, hidden_size)?;
         Ok(Config {
             family,
             hidden_size,
@@ -112,7 +118,9 @@ impl Meta<'_> {
         for name in MUST_BE_OFF {
             let key = self.key(name);
             let Some(value) = self.gguf.metadata().value(&key) else { continue };
-            let off = value.integer() == Some(0) || f32::from_value(value) == Some(0.0);
+            let off = value.integer() == Some(0)
+                || f32::from_value(value) == Some(0.0)
+                || bool::from_value(value) == Some(false);
             if !off {
                 return Err(refuse(&key, format!("{value:?}"), "absent: this part is not implemented"));
             }
@@ -120,9 +128,14 @@ impl Meta<'_> {
         Ok(())
     }
 
-    /// Keys, values and rotary embeddings of one width.
-    fn head_dim(&self, default: usize) -> Result<usize> {
-        let head_dim = self.find("attention.key_length")?.unwrap_or(default);
+    /// Keys, values and rotary embeddings of one width: where no key names it, that of the query matrix.
+    fn head_dim(&self, heads: usize, hidden_size: usize) -> Result<usize> {
+        if heads == 0 || heads > hidden_size {
+            let rule = format!("1 to {hidden_size}, the width of the model");
+            return Err(refuse(&self.key("attention.head_count"), heads, &rule));
+        }
+        let rows = self.gguf.tensor("blk.0.attn_q.weight").map_or(hidden_size, TensorInfo::rows);
+        let head_dim = self.find("attention.key_length")?.unwrap_or(rows / heads);
         for name in ["attention.value_length", "rope.dimension_count"] {
             let width = self.find(name)?.unwrap_or(head_dim);
             if width != head_dim {

@@ -219,6 +219,7 @@ impl Fields<'_> {
             value.as_object().ok_or_else(|| refuse("quantization_config", value.to_string(), "an object"))?;
         let fields = Fields(map);
         fields.expect_text("quant_method", "bitnet", &["bitnet"])?;
+        fields.must_not_transform()?;
         if fields.flag("use_rms_norm", false)? {
             let rule = "false: a norm inside every linear layer is another architecture";
             return Err(refuse("quantization_config.use_rms_norm", "true", rule));
@@ -236,6 +237,22 @@ impl Fields<'_> {
         };
         let kept = fields.not_converted(&projections)?;
         Ok((projections, kept))
+    }
+
+    /// Refuses activations that are rotated or have other codes than int8 before they meet the weights.
+    fn must_not_transform(&self) -> Result<(), Error> {
+        let rotates =
+            |key: &&String| ["hadamard", "rotat", "transform"].iter().any(|word| key.contains(word));
+        for key in self.0.keys().filter(rotates) {
+            let field = format!("quantization_config.{key}");
+            return Err(refuse(field, self.0[key].to_string(), "absent: this part is not implemented"));
+        }
+        match self.present("activation_bits") {
+            Some(bits) if bits.as_u64() != Some(8) => {
+                Err(refuse("quantization_config.activation_bits", bits.to_string(), "8"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Modules that stay floats. Where masters are ternarized, a list without the head would ternarize that too.
@@ -282,9 +299,12 @@ impl Fields<'_> {
     ) -> Result<HfConfig, Error> {
         self.must_be_off("attention_bias")?;
         self.must_be_off("mlp_bias")?;
-        self.must_be_off("attn_logit_softcapping")?;
-        self.must_be_off("final_logit_softcapping")?;
-        self.must_be("partial_rotary_factor", 1.0)?;
+        ["attn_logit_softcapping", "final_logit_softcapping", "num_experts", "num_local_experts", "qkv_bias"]
+            .into_iter()
+            .try_for_each(|field| self.must_be_off(field))?;
+        ["partial_rotary_factor", "embedding_multiplier", "residual_multiplier", "logits_scaling"]
+            .into_iter()
+            .try_for_each(|field| self.must_be(field, 1.0))?;
         self.must_attend_fully()?;
         let bos = self.token_ids("bos_token_id")?.first().copied();
         Ok(HfConfig { config, projections, not_converted, bos, eos: self.token_ids("eos_token_id")? })

@@ -5,11 +5,13 @@
 //! that of random codes; a wrong layout shuffles the columns and leaves nothing of it.
 
 use super::{Checkpoint, Weight};
-use crate::Result;
+use crate::{Error, Result, weights::Source};
 use bitnet_quant::Format;
 
 /// The layouts, the published one first.
 pub const LAYOUTS: [Format; 3] = [Format::I2S, Format::I2SArm, Format::I2SRow4];
+/// Metadata key of our files that names their layout, so that nothing has to be guessed.
+pub const STATED: &str = "i2_s.layout";
 /// Layers that are looked at.
 const LAYERS: usize = 4;
 /// Channels of a layer that are looked at.
@@ -20,6 +22,8 @@ const CLEAR: f32 = 6.0;
 /// What the choice of a layout rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
+    /// The file says so: it was written here.
+    Stated,
     /// The weights go together under this layout and under no other.
     Statistics,
     /// A text is predicted better under this layout than under any other.
@@ -44,11 +48,13 @@ pub struct Decision {
 const CLEAR_NATS: f64 = 0.5;
 
 impl Decision {
-    /// Chooses a layout by the losses of a text under each.
-    pub fn by_losses(losses: &[(Format, f64)]) -> Self {
-        let mut sorted = losses.to_vec();
+    /// Chooses a layout by the losses of a text under each. A model that predicts the text worse than `uniform`, the loss of
+    /// guessing, has learnt nothing by which a layout could be told.
+    pub fn by_losses(losses: &[(Format, f64)], uniform: f64) -> Self {
+        let mut sorted: Vec<_> =
+            losses.iter().map(|&(f, l)| (f, if l.is_nan() { f64::INFINITY } else { l })).collect();
         sorted.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let clear = sorted[0].1 + CLEAR_NATS <= sorted[1].1;
+        let clear = sorted[0].1 + CLEAR_NATS <= sorted[1].1.min(uniform);
         let (layout, evidence) =
             if clear { (sorted[0].0, Evidence::Probe) } else { (LAYOUTS[0], Evidence::Convention) };
         let scores = losses.iter().map(|&(format, loss)| (format, -loss as f32)).collect();
@@ -64,6 +70,9 @@ pub(super) fn decide(checkpoint: &Checkpoint) -> Result<Option<Decision>> {
         .any(|(layer, name)| checkpoint.projection(layer, name).is_ok_and(|w| w.format == Format::I2S));
     if !has_i2s {
         return Ok(None);
+    }
+    if let Some(layout) = stated(checkpoint.source())? {
+        return Ok(Some(Decision { layout, evidence: Evidence::Stated, scores: Vec::new() }));
     }
     let mut scores = LAYOUTS.map(|layout| (layout, 0.0f32)).to_vec();
     let looked_at = layers.min(LAYERS);
@@ -83,6 +92,19 @@ pub(super) fn decide(checkpoint: &Checkpoint) -> Result<Option<Decision>> {
         }
     }
     Ok(Some(choose(scores)))
+}
+
+fn stated(source: &Source) -> Result<Option<Format>> {
+    let Source::Gguf(gguf) = source else { return Ok(None) };
+    match gguf.find::<&str>(STATED)? {
+        None => Ok(None),
+        Some("x86") => Ok(Some(Format::I2S)),
+        Some(other) => Err(Error::Config {
+            field: STATED.into(),
+            value: other.into(),
+            rule: "x86, the only layout that files with this key have".into(),
+        }),
+    }
 }
 
 fn choose(scores: Vec<(Format, f32)>) -> Decision {
@@ -138,6 +160,18 @@ mod tests {
     fn a_layout_far_above_noise_and_the_others_is_chosen() {
         let decision = choose(vec![(Format::I2S, 0.5), (Format::I2SArm, 14.0), (Format::I2SRow4, 1.0)]);
         assert_eq!((decision.layout, decision.evidence), (Format::I2SArm, Evidence::Statistics));
+    }
+
+    #[test]
+    fn a_probe_decides_only_for_a_model_that_predicts_better_than_chance() {
+        let by = |x86, arm, row4| {
+            let losses = [(Format::I2S, x86), (Format::I2SArm, arm), (Format::I2SRow4, row4)];
+            let decision = Decision::by_losses(&losses, 6.24);
+            (decision.layout, decision.evidence)
+        };
+        assert_eq!(by(14.1, 0.9, 14.4), (Format::I2SArm, Evidence::Probe));
+        assert_eq!(by(12.0, 8.0, 13.0), (Format::I2S, Evidence::Convention));
+        assert_eq!(by(f64::NAN, 2.0, f64::NAN), (Format::I2SArm, Evidence::Probe));
     }
 
     #[test]

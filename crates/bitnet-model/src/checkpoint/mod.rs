@@ -8,7 +8,7 @@ mod i2s_layout;
 mod load;
 mod weight;
 
-pub use i2s_layout::{Decision, Evidence, LAYOUTS};
+pub use i2s_layout::{Decision, Evidence, LAYOUTS, STATED};
 pub use load::Progress;
 pub use weight::{Meaning, Weight};
 
@@ -98,6 +98,12 @@ impl Checkpoint {
     /// The layout that I2_S tensors are read in.
     pub fn i2s_layout(&self) -> Format {
         self.i2s
+    }
+
+    /// Reads I2_S tensors as was decided elsewhere.
+    pub fn set_i2s_decision(&mut self, decision: Decision) {
+        self.i2s = decision.layout;
+        self.i2s_decision = Some(decision);
     }
 
     /// Reads I2_S tensors in another layout from now on.

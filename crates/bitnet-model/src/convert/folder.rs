@@ -1,14 +1,14 @@
 //! Writes a Hugging Face folder with packed weights.
 
-use super::{Job, Target, in_order, jobs, table};
+use super::{Job, Progress, Target, in_order, jobs, report, table, with_scale};
 use crate::{
     Checkpoint, Config, Error, Result, Tokenizer,
     arch::projection_shape,
-    checkpoint::{Progress, Weight},
+    checkpoint::Weight,
     config::{Activation, Family, RopeScaling},
     weights::{
         Source,
-        atomic::atomic_write,
+        atomic::{AtomicFolder, atomic_write},
         safetensors::{Dtype, Spec, Writer},
     },
 };
@@ -33,7 +33,19 @@ pub(super) fn write(
     progress: Progress<'_>,
 ) -> Result<()> {
     let config = config(checkpoint, tokenizer)?;
-    fs::create_dir_all(out).map_err(Error::io(out))?;
+    let folder = AtomicFolder::create(out)?;
+    fill(checkpoint, tokenizer, &config, folder.path(), target, progress)?;
+    folder.commit()
+}
+
+fn fill(
+    checkpoint: &Checkpoint,
+    tokenizer: &Tokenizer,
+    config: &Value,
+    out: &Path,
+    target: Target,
+    progress: Progress<'_>,
+) -> Result<()> {
     weights(checkpoint, out, target, progress)?;
     match checkpoint.source() {
         Source::Folder(folder) => {
@@ -51,8 +63,7 @@ pub(super) fn write(
             text(&out.join("generation_config.json"), generation.to_string().as_bytes())?;
         }
     }
-    // Last: without it a folder is no model, so that half of one is never taken for a whole.
-    let config = serde_json::to_string_pretty(&config).expect("a JSON value can be written");
+    let config = serde_json::to_string_pretty(config).expect("a JSON value can be written");
     text(&out.join("config.json"), config.as_bytes())
 }
 
@@ -76,7 +87,7 @@ fn weights(checkpoint: &Checkpoint, out: &Path, target: Target, progress: Progre
         |tensors| {
             for (_, bytes) in &tensors {
                 writer.tensor(bytes)?;
-                progress(bytes.len() as u64);
+                report(progress, bytes)?;
             }
             Ok(())
         },
@@ -162,7 +173,7 @@ fn packed(weight: &Weight) -> Result<Vec<Vec<u8>>> {
         });
     };
     let codes = Format::HfPacked.pack(&matrix).map_err(|e| weight.error(e))?;
-    let Ternary { scales: Scales::Tensor(scale), .. } = matrix else {
+    let Ternary { scales: Scales::Tensor(scale), .. } = with_scale(matrix) else {
         unreachable!("packing refuses other scales");
     };
     Ok(vec![codes, scale.to_le_bytes().to_vec()])
@@ -174,13 +185,25 @@ fn config(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Value> {
         Source::Folder(folder) => folder.config().clone(),
         Source::Gguf(_) => described(checkpoint.config(), tokenizer)?,
     };
-    // Remote code belongs to the weights as they were.
+    // Remote code belongs to the weights as they were; what 1bitLLM's computes, transformers has under its own name.
     config.remove("auto_map");
+    if checkpoint.config().family == Family::BitNet {
+        config.insert("architectures".into(), json!(["BitNetForCausalLM"]));
+        config.insert("model_type".into(), json!(Family::BitNet.name()));
+        config.insert("hidden_act".into(), json!(activation(checkpoint.config())));
+    }
     config.insert("tie_word_embeddings".into(), json!(checkpoint.config().tie_word_embeddings));
     let quantization =
         json!({ "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline" });
     config.insert("quantization_config".into(), quantization);
     Ok(Value::Object(config))
+}
+
+fn activation(config: &Config) -> &'static str {
+    match config.activation {
+        Activation::Relu2 => "relu2",
+        Activation::Silu => "silu",
+    }
 }
 
 /// A `config.json` for what came from another container.
@@ -204,7 +227,7 @@ fn described(config: &Config, tokenizer: &Tokenizer) -> Result<Map<String, Value
     set("max_position_embeddings", json!(config.max_position_embeddings));
     set("rms_norm_eps", exact(config.rms_norm_eps));
     set("rope_theta", exact(config.rope_theta));
-    set("hidden_act", json!(if config.activation == Activation::Relu2 { "relu2" } else { "silu" }));
+    set("hidden_act", json!(activation(config)));
     set("bos_token_id", json!(tokenizer.bos()));
     set("eos_token_id", json!(tokenizer.eos()));
     set("torch_dtype", json!("float32"));

@@ -1,10 +1,10 @@
 //! Writes a GGUF.
 
-use super::{Job, Target, in_order, jobs, permute, table};
+use super::{Job, Progress, Target, in_order, jobs, permute, report, table, with_scale};
 use crate::{
     Checkpoint, Config, Error, Result, Tokenizer,
     arch::{gguf_name, gguf_permutes_heads, projection_shape},
-    checkpoint::{Progress, Weight},
+    checkpoint::{Meaning, Weight},
     config::{Activation, Family, RopeScaling},
     layers::Rope,
     tokenizer::GgufVocab,
@@ -13,7 +13,8 @@ use crate::{
         gguf::{Array, Metadata, Spec, Value, Writer},
     },
 };
-use bitnet_quant::{Format, Scales};
+use bitnet_quant::Format;
+use rayon::prelude::*;
 use std::path::Path;
 
 /// Metadata of a source GGUF that stays true.
@@ -32,7 +33,7 @@ pub(super) fn write(
     let metadata = metadata(checkpoint, tokenizer, target)?;
     let factors = rope_factors(checkpoint.config());
     let jobs = jobs(checkpoint);
-    let mut specs = jobs.iter().map(|job| spec(checkpoint, job, target)).collect::<Result<Vec<_>>>()?;
+    let mut specs = jobs.par_iter().map(|job| spec(checkpoint, job, target)).collect::<Result<Vec<_>>>()?;
     if let Some(factors) = &factors {
         specs.push(Spec {
             name: "rope_freqs.weight".into(),
@@ -46,8 +47,7 @@ pub(super) fn write(
         |job| bytes(checkpoint, job, target),
         |bytes| {
             writer.tensor(&bytes)?;
-            progress(bytes.len() as u64);
-            Ok(())
+            report(progress, &bytes)
         },
     )?;
     if let Some(factors) = factors {
@@ -73,7 +73,7 @@ fn spec(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<Spec> {
         Job::Projection { layer, name: projection } => {
             let weight = checkpoint.projection(*layer, projection)?;
             let (rows, cols) = projection_shape(config, projection);
-            let format = if is_ternary(&weight)? { target.ternary } else { weight.format };
+            let format = if is_ternary(&weight)? { target.ternary } else { kept(weight.format) };
             Spec { name: name(&weight.name), shape: vec![rows, cols], format }
         }
         Job::Embedding => table_spec(&checkpoint.embedding()?, target),
@@ -92,10 +92,23 @@ fn table_spec(weight: &Weight, target: Target) -> Spec {
 
 /// Whether a projection is computed with int8 activations; the others stay as they are.
 fn is_ternary(weight: &Weight) -> Result<bool> {
-    use crate::checkpoint::Meaning;
-    let plain = weight.meaning == Meaning::AsStored && !weight.format.is_ternary();
-    Ok(!plain && weight.ternary()?.is_some())
+    match weight.meaning {
+        Meaning::Master | Meaning::FloatCodes(_) => Ok(true),
+        _ if !weight.format.is_ternary() => Ok(false),
+        // The scales of groups may be one for the matrix; only the values tell.
+        _ if HAS_GROUPS.contains(&weight.format) => Ok(weight.ternary()?.is_some()),
+        _ => Ok(true),
+    }
 }
+
+/// The format that a matrix keeps. The older meaning of Q2_0 has no number of its own; its bytes are those of PQ2_0.
+fn kept(format: Format) -> Format {
+    if format == Format::Q2_0G128 { Format::Pq2 } else { format }
+}
+
+/// Ternary formats with a scale for each group of columns.
+const HAS_GROUPS: [Format; 6] =
+    [Format::Tq1, Format::Tq2, Format::Q2_0, Format::Q2_0G128, Format::Pq2, Format::Ptq1];
 
 fn bytes(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<Vec<u8>> {
     match job {
@@ -114,13 +127,11 @@ fn bytes(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<Vec<u8>> 
 
 fn projection(weight: &Weight, format: Format, permuted: Option<usize>) -> Result<Vec<u8>> {
     let Some(matrix) = weight.ternary()? else { return dense(weight, permuted) };
-    let matrix = permuted.map_or_else(|| matrix.clone(), |head_dim| permute(&matrix, head_dim));
-    // A matrix of zeros has no scale that would mean anything, but the formats want one.
-    let scales = match matrix.scales {
-        Scales::Tensor(0.0) => Scales::Tensor(1.0),
-        scales => scales,
+    let matrix = match permuted {
+        Some(head_dim) => permute(&matrix, head_dim),
+        None => matrix,
     };
-    format.pack(&bitnet_quant::Ternary { scales, ..matrix }).map_err(|e| weight.error(e))
+    format.pack(&with_scale(matrix)).map_err(|e| weight.error(e))
 }
 
 /// A matrix in the format of the source, rows in the order of the target.
@@ -184,6 +195,9 @@ fn metadata(checkpoint: &Checkpoint, tokenizer: &Tokenizer, target: Target) -> R
     }
     metadata.set("general.file_type", Value::U32(file_type(target.ternary)));
     metadata.set("general.quantization_version", Value::U32(2));
+    if target.ternary == Format::I2S {
+        metadata.set(crate::checkpoint::STATED, "x86");
+    }
     let mut set = |key: &str, value: Value| metadata.set(format!("{arch}.{key}"), value);
     set("vocab_size", number(config.vocab_size));
     set("context_length", number(config.max_position_embeddings));

@@ -7,11 +7,11 @@ mod gguf;
 use crate::{
     Checkpoint, Error, Result, Tokenizer,
     arch::{PROJECTIONS, permuted_row},
-    checkpoint::{Progress, Weight},
+    checkpoint::Weight,
 };
-use bitnet_quant::{Format, Ternary};
+use bitnet_quant::{Format, Scales, Ternary};
 use rayon::prelude::*;
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
 /// Tensors that are packed at a time: bounds the memory, keeps the cores busy.
 const TOGETHER: usize = 8;
@@ -25,10 +25,13 @@ pub struct Target {
     pub embedding: Option<Format>,
 }
 
-/// Converts a model. The result appears under its name when it is whole.
+/// Told after every tensor: bytes that were written. Breaking stops the conversion.
+pub type Progress<'a> = &'a (dyn Fn(u64) -> ControlFlow<()> + Sync);
+
+/// Converts a model. The result appears under its name when it is whole; nothing is left behind where it does not come to that.
 ///
 /// # Errors
-/// Names the tensor that the target cannot hold and why; [`Error::Io`].
+/// Names the tensor that the target cannot hold and why; [`Error::Io`]; [`Error::Stopped`].
 pub fn convert(
     checkpoint: &Checkpoint,
     tokenizer: &Tokenizer,
@@ -83,6 +86,14 @@ fn in_order<T: Send>(
     Ok(())
 }
 
+/// Reports what was written, and stops where that is the answer.
+fn report(progress: Progress<'_>, bytes: &[u8]) -> Result<()> {
+    match progress(bytes.len() as u64) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Stopped),
+    }
+}
+
 /// An embedding or head in the format that was asked for, and its bytes.
 fn table(weight: &Weight, wanted: Option<Format>) -> Result<(Format, Vec<u8>)> {
     let format = wanted.unwrap_or(weight.format);
@@ -117,6 +128,15 @@ fn check_range(weight: &Weight, format: Format, values: &[f32]) -> Result<()> {
     }
 }
 
+/// A matrix of zeros has no scale that would mean anything, but the formats want one.
+fn with_scale(matrix: Ternary) -> Ternary {
+    let scales = match matrix.scales {
+        Scales::Tensor(0.0) => Scales::Tensor(1.0),
+        scales => scales,
+    };
+    Ternary { scales, ..matrix }
+}
+
 /// Rows in the order of adjacent rotary pairs.
 fn permute(matrix: &Ternary, head_dim: usize) -> Ternary {
     // Row `stored` of the file holds row `row`; the inverse is needed here.
@@ -125,9 +145,7 @@ fn permute(matrix: &Ternary, head_dim: usize) -> Ternary {
     let codes =
         source.iter().flat_map(|&row| &matrix.codes[row * matrix.cols..][..matrix.cols]).copied().collect();
     let scales = match &matrix.scales {
-        bitnet_quant::Scales::Row(values) => {
-            bitnet_quant::Scales::Row(source.iter().map(|&row| values[row]).collect())
-        }
+        Scales::Row(values) => Scales::Row(source.iter().map(|&row| values[row]).collect()),
         other => other.clone(),
     };
     Ternary { codes, scales, ..*matrix }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each test uses its own part")]
 
+pub mod changed;
+
 use bitnet_core::{Device, cpu::kernels::Kernels, ops::cache::CacheType};
 use bitnet_model::{
     Checkpoint, Decoder,
