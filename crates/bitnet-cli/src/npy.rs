@@ -11,8 +11,9 @@ const MAX_BYTES: u64 = 4 << 30;
 /// Reads a one-dimensional array of integers as token ids.
 pub(crate) fn read_ids(path: &Path) -> Result<Vec<u32>> {
     let name = || path.display().to_string();
-    let len = std::fs::metadata(path).with_context(name)?.len();
-    ensure!(len <= MAX_BYTES, "{}: {len} bytes; the limit is {MAX_BYTES}", name());
+    let found = std::fs::metadata(path).with_context(name)?;
+    ensure!(found.is_file(), "{}: not a regular file", name());
+    ensure!(found.len() <= MAX_BYTES, "{}: {} bytes; the limit is {MAX_BYTES}", name(), found.len());
     let bytes = std::fs::read(path).with_context(name)?;
     parse_ids(&bytes).with_context(name)
 }
@@ -40,11 +41,22 @@ fn parse_ids(bytes: &[u8]) -> Result<Vec<u32>> {
         "<u8" => (8, false),
         other => bail!("dtype {other}: expected integers (uint16, int32, uint32, int64 ...)"),
     };
-    ensure!(data.len().is_multiple_of(size), "the data is cut off");
+    let len = len(header)?;
+    let whole = len.checked_mul(size) == Some(data.len());
+    ensure!(whole, "the header says {len} values of {size} bytes, the file has {} bytes of them", data.len());
     data.chunks(size)
         .enumerate()
         .map(|(i, bytes)| id(bytes, signed).with_context(|| format!("value {i}")))
         .collect()
+}
+
+/// The one dimension that an array of ids has.
+fn len(header: &str) -> Result<usize> {
+    let shape =
+        header.split("'shape':").nth(1).and_then(|s| s.trim_start().strip_prefix('(')?.split(')').next());
+    let shape = shape.context("the header has no shape")?;
+    let len = shape.trim().trim_end_matches(',').parse();
+    len.with_context(|| format!("shape ({shape}): expected one dimension"))
 }
 
 fn split(rest: &[u8], len: usize) -> Result<(&[u8], &[u8])> {
@@ -54,11 +66,12 @@ fn split(rest: &[u8], len: usize) -> Result<(&[u8], &[u8])> {
 fn id(bytes: &[u8], signed: bool) -> Result<u32> {
     let mut wide = [0u8; 8];
     wide[..bytes.len()].copy_from_slice(bytes);
-    let mut value = i64::from_le_bytes(wide);
-    if signed && bytes.len() == 4 {
-        value = i64::from(value as i32);
-    }
-    u32::try_from(value).with_context(|| format!("{value} is not a token id"))
+    let value = match (signed, bytes.len()) {
+        (true, 4) => i128::from(u64::from_le_bytes(wide) as i32),
+        (true, _) => i128::from(i64::from_le_bytes(wide)),
+        (false, _) => i128::from(u64::from_le_bytes(wide)),
+    };
+    u32::try_from(value).ok().with_context(|| format!("{value} is not a token id"))
 }
 
 /// A file of f32 rows that is written from front to back and appears when it is whole.
@@ -95,22 +108,31 @@ impl Writer {
 mod tests {
     use super::*;
 
-    fn file(descr: &str, data: &[u8]) -> Vec<u8> {
-        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,), }}");
+    fn file(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
         [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
     }
 
     #[test]
     fn integers_of_any_width_are_ids() {
-        assert_eq!(parse_ids(&file("<u2", &[7, 0, 0, 1])).unwrap(), [7, 256]);
-        assert_eq!(parse_ids(&file("<i8", &[7, 0, 0, 0, 0, 0, 0, 0])).unwrap(), [7]);
+        assert_eq!(parse_ids(&file("<u2", "(2,)", &[7, 0, 0, 1])).unwrap(), [7, 256]);
+        assert_eq!(parse_ids(&file("<i8", "(1,)", &[7, 0, 0, 0, 0, 0, 0, 0])).unwrap(), [7]);
     }
 
     #[test]
     fn what_is_no_list_of_ids_is_refused() {
-        assert!(parse_ids(b"PK").is_err());
-        assert!(parse_ids(&file("<f4", &[0; 4])).unwrap_err().to_string().contains("<f4"));
-        assert!(parse_ids(&file("<i4", &[255; 4])).is_err());
-        assert!(parse_ids(&file("<i4", &[0; 3])).is_err());
+        let refusal = |bytes: &[u8]| format!("{:#}", parse_ids(bytes).unwrap_err());
+        assert!(refusal(b"PK").contains("not a .npy"));
+        assert!(refusal(&file("<f4", "(1,)", &[0; 4])).contains("<f4"));
+        assert!(refusal(&file("<i4", "(1,)", &[255; 4])).contains("-1 is not a token id"));
+        assert!(refusal(&file("<u8", "(1,)", &[255; 8])).contains("18446744073709551615"));
+    }
+
+    #[test]
+    fn a_shape_that_is_not_that_of_the_data_is_refused() {
+        for shape in ["(2, 2)", "(3,)", "(5,)", "(-1,)", "(4611686018427387904,)", "()", "4"] {
+            assert!(parse_ids(&file("<u2", shape, &[0; 8])).is_err(), "{shape}");
+        }
+        assert!(parse_ids(&file("<i4", "(1,)", &[0; 3])).is_err());
     }
 }

@@ -8,7 +8,7 @@ use bitnet_model::{
     checkpoint::{Decision, Evidence, LAYOUTS, Options},
     kv::KvCache,
     tokenizer::Tokenizer,
-    weights::{LoadMode, Source},
+    weights::{self, LoadMode, Source},
 };
 use bitnet_quant::Format;
 use std::{
@@ -45,6 +45,21 @@ pub enum OpenError {
         available: usize,
         /// Positions that fit.
         fitting: usize,
+    },
+    /// The weights do not fit into memory.
+    #[error(
+        "the weights need {} MiB of memory, {} MiB are available; use a smaller model or a machine with more{}",
+        needed >> 20,
+        available >> 20,
+        if *read { ", or --load-mode mmap, which leaves them in the file" } else { "" }
+    )]
+    Memory {
+        /// Bytes of the weights that have to be in memory.
+        needed: usize,
+        /// Bytes that can be had.
+        available: usize,
+        /// Whether they would be read although they could be mapped.
+        read: bool,
     },
     /// The tokenizer knows tokens that the model has no embedding for.
     #[error("the tokenizer has {tokens} tokens, the embedding {rows} rows; they belong to different models")]
@@ -196,11 +211,24 @@ fn check_memory(config: &Config, context: usize, cache_type: CacheType) -> Resul
     Err(OpenError::KvCache { context, cache_type, needed, available, fitting })
 }
 
+/// Refuses weights that the memory of this machine cannot hold, before anything is allocated.
+fn expect_room(needed: usize, read: bool) -> Result<(), OpenError> {
+    match Memory::detect() {
+        Some(Memory { available, .. }) if needed > available => {
+            Err(OpenError::Memory { needed, available, read })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Opens a GGUF file or a Hugging Face folder.
 ///
 /// # Errors
 /// What is unknown, missing or broken in the files; what the device or the memory cannot do.
 pub fn open(path: &Path, options: &LoadOptions, progress: Progress<'_>) -> Result<Loaded, OpenError> {
+    if options.load_mode == LoadMode::Read {
+        expect_room(weights::stored_bytes(path), true)?;
+    }
     load(Source::open(path, options.load_mode)?, options, progress)
 }
 
@@ -231,6 +259,7 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     prepared?;
     check_vocabulary(&checkpoint, &tokenizer)?;
     notes.extend(settle_i2s_layout(&mut checkpoint, &device, &tokenizer)?);
+    expect_room(checkpoint.repacked_bytes(), false)?;
     let decoder = decoder(&checkpoint, &device, progress)?;
     let context = options.context.unwrap_or(decoder.config.max_position_embeddings);
     let model = LocalModel::new(decoder, context, options.cache_type)?;

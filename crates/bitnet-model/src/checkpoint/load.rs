@@ -98,15 +98,29 @@ fn linear(weight: &Weight, device: &Device) -> Result<Linear> {
         return Ok(Linear::Ternary(mapped));
     }
     match weight.ternary()? {
-        Some(ternary) => Ok(Linear::Ternary(packed(weight, ternary, device)?)),
+        Some(ternary) => {
+            weight.bytes.release();
+            Ok(Linear::Ternary(packed(weight, ternary, device)?))
+        }
         None => Ok(Linear::Dense(stored(weight, device)?)),
     }
 }
 
 /// I2_S rows of whole blocks are computed from where they are.
-fn mapped_i2s(weight: &Weight, device: &Device) -> Result<Option<PackedTensor>> {
+fn is_mapped_i2s(weight: &Weight) -> bool {
     let whole = weight.format == Format::I2S && weight.cols.is_multiple_of(128) && weight.permuted.is_none();
-    if !whole || weight.meaning != Meaning::AsStored {
+    whole && weight.meaning == Meaning::AsStored
+}
+
+/// Bytes that a projection takes beside those of the file.
+pub(super) fn repacked_bytes(weight: &Weight) -> usize {
+    let packed =
+        !is_mapped_i2s(weight) && (weight.format.is_ternary() || weight.meaning != Meaning::AsStored);
+    if packed { weight.rows.saturating_mul(padded_cols(weight.cols) / 4) } else { 0 }
+}
+
+fn mapped_i2s(weight: &Weight, device: &Device) -> Result<Option<PackedTensor>> {
+    if !is_mapped_i2s(weight) {
         return Ok(None);
     }
     let codes = weight.rows * weight.cols / 4;

@@ -186,6 +186,12 @@ impl Checkpoint {
         projections.chain(tables.into_iter().flatten()).map(|w| w.bytes.len() as u64).sum()
     }
 
+    /// Bytes of the matrices that are not used from where they are in the file, in the layout that is computed with.
+    pub fn repacked_bytes(&self) -> usize {
+        let weights = self.projections().filter_map(|(layer, name)| self.projection(layer, name).ok());
+        weights.map(|weight| load::repacked_bytes(&weight)).sum()
+    }
+
     /// Looks at every code, scale and number of the file; loading alone does not read what it maps.
     ///
     /// # Errors

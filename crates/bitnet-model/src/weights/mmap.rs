@@ -7,6 +7,8 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use memmap2::{Mmap, MmapMut};
 
 use crate::{Error, Result};
@@ -26,6 +28,7 @@ pub enum LoadMode {
 enum Bytes {
     Embedded(&'static [u8]),
     Mapped(Mmap),
+    Read(Mmap),
     Owned(Vec<u8>),
 }
 
@@ -75,10 +78,29 @@ fn load(mut file: File, mode: LoadMode) -> std::io::Result<Bytes> {
             // Memory of its own, but aligned to pages as a mapped file is.
             let mut bytes = MmapMut::map_anon(len)?;
             file.read_exact(&mut bytes)?;
-            Bytes::Mapped(bytes.make_read_only()?)
+            Bytes::Read(bytes.make_read_only()?)
         }
     })
 }
+
+/// Drops the whole pages of a range of a mapped file from this process.
+#[cfg(unix)]
+#[expect(
+    unsafe_code,
+    reason = "advice can change what a mapping holds; that of a file stays what the file has"
+)]
+fn forget_pages(map: &Mmap, range: Range<usize>) {
+    const PAGE: usize = 1 << 16;
+    let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
+    if start < end {
+        // SAFETY: a shared, read-only mapping of a file: dropped pages are filled with the same bytes at the next access.
+        let advised = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        advised.ok();
+    }
+}
+
+#[cfg(not(unix))]
+fn forget_pages(_: &Mmap, _: Range<usize>) {}
 
 impl From<&'static [u8]> for FileBytes {
     fn from(bytes: &'static [u8]) -> Self {
@@ -98,7 +120,7 @@ impl Deref for FileBytes {
     fn deref(&self) -> &[u8] {
         match &*self.0 {
             Bytes::Embedded(bytes) => bytes,
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped(map) | Bytes::Read(map) => map,
             Bytes::Owned(bytes) => bytes,
         }
     }
@@ -132,6 +154,14 @@ impl FileSlice {
     /// The largest power of two, up to a page, that the address of the first byte is a multiple of.
     pub fn alignment(&self) -> usize {
         1 << self.as_bytes().as_ptr().addr().trailing_zeros().min(12)
+    }
+
+    /// Says that these bytes will hardly be looked at again, so that their memory serves others. They can still be read: a mapped
+    /// file is asked again. Does nothing for bytes that are not mapped.
+    pub fn release(&self) {
+        if let Bytes::Mapped(map) = &*self.file.0 {
+            forget_pages(map, self.range.clone());
+        }
     }
 
     /// The part of this part that `range` names, counted from its own start.

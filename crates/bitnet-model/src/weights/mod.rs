@@ -83,6 +83,16 @@ impl Source {
     }
 }
 
+/// Bytes of the files with weights at a path, without opening them; 0 where there are none.
+pub fn stored_bytes(path: &Path) -> usize {
+    let len = |path: &Path| fs::metadata(path).map_or(0, |m| usize::try_from(m.len()).unwrap_or(usize::MAX));
+    if !path.is_dir() {
+        return len(path);
+    }
+    let files = fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    files.filter(|f| f.extension().is_some_and(|e| e == "safetensors")).map(|f| len(&f)).sum()
+}
+
 fn head(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     if fs::metadata(path)?.is_file() {
