@@ -58,7 +58,7 @@ fn id(bytes: &[u8], signed: bool) -> Result<u32> {
     if signed && bytes.len() == 4 {
         value = i64::from(value as i32);
     }
-    u32::try_from(value).with_context(|| format!("{value} is not a token id"))
+    u32::try_from(value).ok().with_context(|| format!("{value} is not a token id"))
 }
 
 /// A file of f32 rows that is written from front to back and appears when it is whole.
@@ -67,6 +67,7 @@ pub(crate) struct Writer(AtomicFile);
 impl Writer {
     /// Starts an array `[rows, cols]`.
     pub(crate) fn create(path: &Path, rows: usize, cols: usize) -> Result<Self> {
+        crate::session::expect_folder_of(path)?;
         let mut file = AtomicFile::create(path)?;
         let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
         let padded = (MAGIC.len() + 4 + header.len() + 1).next_multiple_of(64) - MAGIC.len() - 4;

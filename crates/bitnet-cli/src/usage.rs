@@ -1,0 +1,100 @@
+//! From the arguments of the program to a command, or to an error that says what to type instead.
+
+use crate::{Cli, llama, twins};
+use clap::{
+    ColorChoice, CommandFactory, Error, FromArgMatches,
+    builder::StyledStr,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use std::ffi::OsString;
+
+/// Reads the arguments of the program, its name first.
+pub(crate) fn read(args: Vec<OsString>) -> Result<Cli, Error> {
+    let mut args = llama::spelled_out(args);
+    if let Some((k, v)) = llama::different_cache_types(&args) {
+        let message = format!(
+            "--cache-type-k {k} and --cache-type-v {v}: keys and values are stored alike, both have to agree"
+        );
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+    }
+    let cli = parse(&args)?;
+    if cli.command.is_some() {
+        return Ok(cli);
+    }
+    args.insert(1, "demo".into());
+    parse(&args)
+}
+
+fn parse(args: &[OsString]) -> Result<Cli, Error> {
+    let given = twins::Given::read(Cli::command(), args);
+    let mut command = twins::prepared(Cli::command(), &given).color(color(args));
+    let explained = |error: Error| explain(error, &given, args);
+    let mut matches = command.try_get_matches_from_mut(args).map_err(explained)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// When help and errors of the command line have colors.
+fn color(args: &[OsString]) -> ColorChoice {
+    let text = |arg: &OsString| arg.to_str().map(str::to_owned);
+    let value = |(i, arg): (usize, &OsString)| match text(arg)?.strip_prefix("--color")? {
+        "" => text(args.get(i + 1)?),
+        rest => rest.strip_prefix('=').map(str::to_owned),
+    };
+    let flag = args.iter().enumerate().filter_map(value).last();
+    match flag.or_else(|| text(&twins::color()?)).as_deref() {
+        Some("on") => ColorChoice::Always,
+        Some("off") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+fn explain(mut error: Error, given: &twins::Given, args: &[OsString]) -> Error {
+    let invalid = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) => vec![name.clone()],
+        Some(ContextValue::Strings(names)) => names.clone(),
+        _ => Vec::new(),
+    };
+    let first = invalid.first().map_or("", String::as_str);
+    let tips = match error.kind() {
+        ErrorKind::UnknownArgument => match llama::advice(first.trim_start_matches('-')) {
+            Some(advice) => vec![advice.to_owned()],
+            None if given.command.is_none() => option_of_a_command(first, args),
+            None => Vec::new(),
+        },
+        ErrorKind::MissingRequiredArgument if invalid.iter().any(|name| name.starts_with("--model")) => vec![
+            "a GGUF file, a folder, or a repository that was pulled: -m model.gguf".to_owned(),
+            "without a model of your own, try `bitnet demo`".to_owned(),
+        ],
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let long = first.trim_start_matches('-').split(' ').next().unwrap_or_default();
+            let variable = twins::source(&Cli::command(), given, long);
+            variable.map(|name| format!("the value is that of the variable {name}")).into_iter().collect()
+        }
+        ErrorKind::InvalidSubcommand => {
+            vec!["to let the embedded model go on with a text: bitnet demo \"TEXT\"".to_owned()]
+        }
+        _ => Vec::new(),
+    };
+    if !tips.is_empty() {
+        let tips = tips.into_iter().map(StyledStr::from).collect();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    error
+}
+
+/// Options stand behind a command: the whole line with the command that has this one.
+fn option_of_a_command(option: &str, args: &[OsString]) -> Vec<String> {
+    let command = Cli::command();
+    let has = |name: &&str| {
+        let sub = command.find_subcommand(name);
+        sub.into_iter().flat_map(clap::Command::get_arguments).any(|arg| {
+            let long = arg.get_long_and_visible_aliases().unwrap_or_default();
+            let short = arg.get_short_and_visible_aliases().unwrap_or_default();
+            long.iter().any(|long| option == format!("--{long}"))
+                || short.iter().any(|short| option == format!("-{short}"))
+        })
+    };
+    let rest = args.iter().skip(1).map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let line = |name: &str| format!("options stand behind a command: bitnet {name} {rest}");
+    ["demo", "run"].iter().find(|name| has(name)).map(|name| line(name)).into_iter().collect()
+}
