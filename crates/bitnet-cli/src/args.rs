@@ -148,7 +148,7 @@ impl ContextArgs {
     }
 }
 
-/// Where a text ends.
+/// Where a text ends, and how such ends are written.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StopArgs {
     /// Most tokens to write; -1 goes on to the end of the context.
@@ -157,6 +157,9 @@ pub(crate) struct StopArgs {
     /// End the text at this string; may be given several times.
     #[arg(short, long, value_name = "STRING", env = "BITNET_REVERSE_PROMPT", value_parser = values::stop_string)]
     pub(crate) reverse_prompt: Vec<String>,
+    /// Read \n, \t and \\ in the prompt and in such strings as the characters that they stand for.
+    #[arg(short, long, env = "BITNET_ESCAPE")]
+    pub(crate) escape: bool,
     /// Go on where the model would end the text.
     #[arg(long, env = "BITNET_IGNORE_EOS")]
     pub(crate) ignore_eos: bool,
@@ -168,11 +171,16 @@ impl StopArgs {
         usize::try_from(self.predict).ok()
     }
 
+    /// A text of the command line as it is meant.
+    pub(crate) fn unescaped(&self, text: &str) -> String {
+        if self.escape { values::unescape(text) } else { text.to_owned() }
+    }
+
     pub(crate) fn rules(&self, eos: &[u32]) -> StopRules {
         StopRules {
             eos: eos.to_vec(),
             ignore_eos: self.ignore_eos,
-            strings: self.reverse_prompt.clone(),
+            strings: self.reverse_prompt.iter().map(|text| self.unescaped(text)).collect(),
             ..StopRules::default()
         }
     }
@@ -237,4 +245,23 @@ pub(crate) fn seed(seed: i64) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         (now.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        stop: StopArgs,
+    }
+
+    #[test]
+    fn stop_strings_are_escaped_like_the_prompt() {
+        let strings = |args: &[&str]| Given::parse_from(args).stop.rules(&[]).strings;
+        assert_eq!(strings(&["x", "-r", r"\nUser:"]), [r"\nUser:"]);
+        assert_eq!(strings(&["x", "-r", r"\nUser:", "-e"]), ["\nUser:"]);
+    }
 }

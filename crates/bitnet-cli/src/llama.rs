@@ -1,5 +1,6 @@
 //! Spellings of llama.cpp: short flags of several letters, which clap would read as clusters, and flags without a meaning here.
 
+use crate::usage::last_value;
 use std::ffi::{OsStr, OsString};
 
 /// Short flags of several letters and their long names.
@@ -77,15 +78,7 @@ pub(crate) fn spelled_out(args: Vec<OsString>) -> Vec<OsString> {
 
 /// Keys and values are stored alike: the two types, where the last ones given differ.
 pub(crate) fn different_cache_types(args: &[OsString]) -> Option<(String, String)> {
-    let last = |name: &str| {
-        let text = |arg: &OsString| arg.to_str().map(str::to_owned);
-        let value = |(i, arg): (usize, &OsString)| match text(arg)?.strip_prefix(name)? {
-            "" => text(args.get(i + 1)?),
-            rest => rest.strip_prefix('=').map(str::to_owned),
-        };
-        args.iter().take_while(|arg| *arg != "--").enumerate().filter_map(value).last()
-    };
-    let (k, v) = (last("--cache-type-k")?, last("--cache-type-v")?);
+    let (k, v) = (last_value(args, "--cache-type-k")?, last_value(args, "--cache-type-v")?);
     (k != v).then_some((k, v))
 }
 

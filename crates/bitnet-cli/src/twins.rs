@@ -83,8 +83,8 @@ fn gives_way(arg: &Arg, command: &Command, given: &Given) -> bool {
 }
 
 /// A variable that says when clap itself uses colors, before there is a command line to ask.
-pub(crate) fn color() -> Option<OsString> {
-    env::var_os("BITNET_COLOR")
+pub(crate) fn color() -> Option<String> {
+    env::var("BITNET_COLOR").ok()
 }
 
 /// Where lines that were typed are kept, if not elsewhere.

@@ -35,17 +35,21 @@ fn parse(args: &[OsString]) -> Result<Cli, Error> {
 
 /// When help and errors of the command line have colors.
 fn color(args: &[OsString]) -> ColorChoice {
-    let text = |arg: &OsString| arg.to_str().map(str::to_owned);
-    let value = |(i, arg): (usize, &OsString)| match text(arg)?.strip_prefix("--color")? {
-        "" => text(args.get(i + 1)?),
-        rest => rest.strip_prefix('=').map(str::to_owned),
-    };
-    let flag = args.iter().enumerate().filter_map(value).last();
-    match flag.or_else(|| text(&twins::color()?)).as_deref() {
+    match last_value(args, "--color").or_else(twins::color).as_deref() {
         Some("on") => ColorChoice::Always,
         Some("off") => ColorChoice::Never,
         _ => ColorChoice::Auto,
     }
+}
+
+/// The last value given to a long flag, before anything else is known of the command line.
+pub(crate) fn last_value(args: &[OsString], flag: &str) -> Option<String> {
+    let text = |arg: &OsString| arg.to_str().map(str::to_owned);
+    let value = |(i, arg): (usize, &OsString)| match text(arg)?.strip_prefix(flag)? {
+        "" => text(args.get(i + 1)?),
+        rest => rest.strip_prefix('=').map(str::to_owned),
+    };
+    args.iter().take_while(|arg| *arg != "--").enumerate().filter_map(value).last()
 }
 
 fn explain(mut error: Error, given: &twins::Given, args: &[OsString]) -> Error {

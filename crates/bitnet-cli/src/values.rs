@@ -121,6 +121,28 @@ pub(crate) fn template(text: &str) -> Result<String, String> {
         .into())
 }
 
+/// Text in which \\n, \\t and the like have become the characters that they stand for.
+pub(crate) fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let next = if c == '\\' { chars.clone().next() } else { None };
+        let plain = match next {
+            Some('n') => '\n',
+            Some('t') => '\t',
+            Some('r') => '\r',
+            Some(c @ ('\\' | '\'' | '"')) => c,
+            _ => {
+                out.push(c);
+                continue;
+            }
+        };
+        out.push(plain);
+        chars.next();
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,5 +160,10 @@ mod tests {
         assert_eq!("1, 2".parse(), Ok(Ids::List(vec![1, 2])));
         assert_eq!("x.npy".parse(), Ok(Ids::File("x.npy".into())));
         assert!("1,x".parse::<Ids>().is_err() && "-1".parse::<Ids>().is_err());
+    }
+
+    #[test]
+    fn escapes_become_the_characters_that_they_stand_for() {
+        assert_eq!(unescape(r"a\nb\\n\x\"), "a\nb\\n\\x\\");
     }
 }

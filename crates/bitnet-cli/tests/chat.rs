@@ -1,7 +1,5 @@
 //! `bitnet chat` over pipes.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 mod common;
 
 use common::{bitnet, piped, stderr, stdout, testdata};

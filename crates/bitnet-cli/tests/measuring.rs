@@ -1,7 +1,5 @@
 //! `bitnet bench` and `bitnet doctor`.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 mod common;
 
 use common::{succeeds, testdata};

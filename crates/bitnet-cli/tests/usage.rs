@@ -76,6 +76,14 @@ fn the_last_of_repeated_flags_wins() {
 }
 
 #[test]
+fn escapes_are_read_where_they_are_asked_for() {
+    let model = testdata("bitnet-packed");
+    let run = ["run", "-m", &model, "-n", "1", "--echo", "-p", r"a\tb"];
+    assert!(succeeds(&run).starts_with(r"a\tb"));
+    assert!(succeeds(&[run.as_slice(), &["-e"]].concat()).starts_with("a\tb"));
+}
+
+#[test]
 fn flags_of_llama_cpp_without_a_meaning_say_what_to_do() {
     assert!(wrong_usage(&["run", "-m", "x", "-hf", "a/b"]).contains("bitnet pull"));
     assert!(wrong_usage(&["run", "-m", "x", "-tb", "2"]).contains("--threads"));

@@ -6,7 +6,6 @@ mod settings;
 
 use crate::{
     args::{ContextArgs, ModelArgs, SamplingArgs, StopArgs},
-    commands::run::unescape,
     interrupt,
     session::{Session, read_text},
     twins,
@@ -49,9 +48,6 @@ pub(crate) struct ChatArgs {
     /// File with the first message; - for stdin.
     #[arg(short, long, value_name = "FILE", env = "BITNET_FILE")]
     file: Option<PathBuf>,
-    /// Read \n, \t and \\ in the first message as the characters that they stand for.
-    #[arg(short, long, env = "BITNET_ESCAPE")]
-    escape: bool,
     /// End after one answer.
     #[arg(long, visible_alias = "st", env = "BITNET_SINGLE_TURN")]
     single_turn: bool,
@@ -123,7 +119,7 @@ fn first(args: &ChatArgs) -> Result<Option<String>> {
         (None, Some(file)) => read_text(file)?,
         (None, None) => return Ok(None),
     };
-    Ok(Some(if args.escape { unescape(&text) } else { text }))
+    Ok(Some(args.stop.unescaped(&text)))
 }
 
 /// The same tokenizer with another template.

@@ -35,9 +35,6 @@ pub(crate) struct RunArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     stop: StopArgs,
-    /// Read \n, \t and \\ in the prompt as the characters that they stand for.
-    #[arg(short, long, env = "BITNET_ESCAPE")]
-    escape: bool,
     /// Read names of control tokens in the prompt, such as <|eot_id|>, as those tokens.
     #[arg(long, env = "BITNET_SPECIAL")]
     special: bool,
@@ -118,28 +115,7 @@ fn prompt(args: &RunArgs) -> Result<String> {
         }
         (None, None) => read_text(Path::new("-"))?,
     };
-    Ok(if args.escape { unescape(&text) } else { text })
-}
-
-pub(crate) fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        let next = if c == '\\' { chars.clone().next() } else { None };
-        let plain = match next {
-            Some('n') => '\n',
-            Some('t') => '\t',
-            Some('r') => '\r',
-            Some(c @ ('\\' | '\'' | '"')) => c,
-            _ => {
-                out.push(c);
-                continue;
-            }
-        };
-        out.push(plain);
-        chars.next();
-    }
-    out
+    Ok(args.stop.unescaped(&text))
 }
 
 /// Writes a JSON line for every token, as soon as it is there.
@@ -239,15 +215,5 @@ impl Lines {
             prefill: self.stats.prefill,
             decode: self.stats.decode,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escapes_become_the_characters_that_they_stand_for() {
-        assert_eq!(unescape(r"a\nb\\n\x\"), "a\nb\\n\\x\\");
     }
 }
