@@ -9,12 +9,9 @@ fn main() {
     if git(&["ls-files", "--error-unmatch", "build.rs"]).is_none() {
         return;
     }
-    for name in ["HEAD", "logs/HEAD"].map(str::to_owned).into_iter().chain(git(&[
-        "rev-parse",
-        "--symbolic-full-name",
-        "HEAD",
-    ])) {
-        let path = git(&["rev-parse", "--git-path", &name]);
+    let branch = git(&["rev-parse", "--symbolic-full-name", "HEAD"]);
+    for name in ["HEAD", "logs/HEAD"].into_iter().chain(branch.as_deref()) {
+        let path = git(&["rev-parse", "--git-path", name]);
         // A path that does not exist would run this again at every build.
         if let Some(path) = path.filter(|path| Path::new(path).exists()) {
             println!("cargo:rerun-if-changed={path}");

@@ -154,7 +154,7 @@ pub(crate) struct StopArgs {
     /// Most tokens to write; -1 goes on to the end of the context.
     #[arg(short = 'n', long, alias = "n-predict", default_value_t = -1, value_name = "N", env = "BITNET_PREDICT", allow_negative_numbers = true, value_parser = values::whole)]
     pub(crate) predict: i64,
-    /// End the text at this string; may be given several times.
+    /// End the text at this string; may be given several times, in the variable one a line.
     #[arg(short, long, value_name = "STRING", env = "BITNET_REVERSE_PROMPT", value_parser = values::stop_string)]
     pub(crate) reverse_prompt: Vec<String>,
     /// Read \n, \t and \\ in the prompt and in such strings as the characters that they stand for.

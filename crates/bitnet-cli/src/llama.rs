@@ -1,7 +1,7 @@
 //! Spellings of llama.cpp: short flags of several letters, which clap would read as clusters, and flags without a meaning here.
 
 use crate::usage::last_value;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 /// Short flags of several letters and their long names.
 const LONG: [(&str, &str); 24] = [
@@ -69,11 +69,19 @@ pub(crate) fn advice(name: &str) -> Option<&'static str> {
     ADVICE.iter().find(|(flag, _)| *flag == name).map(|(_, advice)| *advice)
 }
 
+/// The short flag that a long one was typed as.
+pub(crate) fn short(long: &str, typed: &[OsString]) -> Option<&'static str> {
+    let found = LONG.iter().find(|(short, name)| *name == long && typed.iter().any(|arg| arg == short));
+    found.map(|(short, _)| *short)
+}
+
 /// Gives short flags of several letters their long names, up to `--`.
-pub(crate) fn spelled_out(args: Vec<OsString>) -> Vec<OsString> {
-    let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
-    let long = |arg: &OsStr| LONG.iter().find(|(short, _)| arg == *short).map(|(_, long)| (*long).into());
-    args.into_iter().enumerate().map(|(i, arg)| long(&arg).filter(|_| i < end).unwrap_or(arg)).collect()
+pub(crate) fn spelled_out(typed: &[OsString]) -> Vec<OsString> {
+    let end = typed.iter().position(|arg| arg == "--").unwrap_or(typed.len());
+    let (flags, rest) = typed.split_at(end);
+    let long = |arg: &OsString| LONG.iter().find(|(short, _)| arg == short).map(|(_, long)| (*long).into());
+    let flags = flags.iter().map(|arg| long(arg).unwrap_or_else(|| arg.clone()));
+    flags.chain(rest.iter().cloned()).collect()
 }
 
 /// Keys and values are stored alike: the two types, where the last ones given differ.
@@ -94,12 +102,12 @@ mod tests {
     fn only_whole_flags_before_the_dashes_are_spelled_out() {
         let given = args("bitnet chat -sys hi -st -syst -- -st");
         let expected = args("bitnet chat --system-prompt hi --single-turn -syst -- -st");
-        assert_eq!(spelled_out(given), expected);
+        assert_eq!(spelled_out(&given), expected);
     }
 
     #[test]
     fn the_types_of_keys_and_values_have_to_agree() {
-        let different = |text| different_cache_types(&spelled_out(args(text)));
+        let different = |text| different_cache_types(&spelled_out(&args(text)));
         assert_eq!(different("run -ctk f16 -ctv q8_0"), Some(("f16".into(), "q8_0".into())));
         assert_eq!(different("run -ctk f16 --cache-type-v=f16"), None);
         assert_eq!(different("run -ctk f16"), None);

@@ -3,8 +3,8 @@
 
 /// Writes a line to stdout; a reader that went away is an error like any other, not a panic.
 macro_rules! outln {
-    () => { std::io::Write::write_all(&mut std::io::stdout(), b"\n") };
-    ($($arg:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($arg)*))) };
+    () => { $crate::ui::out(format_args!("\n")) };
+    ($($arg:tt)*) => { $crate::ui::out(format_args!("{}\n", format_args!($($arg)*))) };
 }
 
 mod args;
@@ -37,7 +37,7 @@ pub(crate) struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = match usage::read(std::env::args_os().collect()) {
+    let cli = match usage::read(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };

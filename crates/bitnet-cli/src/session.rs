@@ -1,6 +1,9 @@
 //! A model that is open, and text that runs through it.
 
-use crate::{interrupt, ui::Ui};
+use crate::{
+    interrupt,
+    ui::{self, Ui},
+};
 use anyhow::{Context, Result, bail};
 use bitnet_core::ops::cache::CacheType;
 use bitnet_inference::{
@@ -9,7 +12,6 @@ use bitnet_inference::{
 };
 use bitnet_model::Tokenizer;
 use std::{
-    io::Write,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::SeqCst},
@@ -33,7 +35,7 @@ impl Session {
         session.log(options.cache_type);
         let trained = session.engine.model().config().max_position_embeddings;
         if let Some(context) = options.context.filter(|&context| context > trained) {
-            ui.note(format!("a context of {context}: the model was trained for {trained} positions; beyond them its text gets worse"));
+            ui.note(format!("the context of {context} is longer than the {trained} positions that the model was trained for"));
         }
         Ok(session)
     }
@@ -96,10 +98,7 @@ impl Session {
             tokenizer.token_bytes(id).unwrap_or_default().to_vec()
         };
         let generation = bitnet_inference::generate(&mut self.engine, request, bytes, |text| {
-            let mut out = std::io::stdout().lock();
-            if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                failed = Some(error);
-            }
+            failed = ui::out(format_args!("{text}")).err();
             if failed.is_some() || writing.interrupted() {
                 ControlFlow::Break(())
             } else {

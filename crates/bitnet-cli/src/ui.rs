@@ -5,6 +5,7 @@ use anyhow::{Context, Error, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
+    fmt,
     fs::File,
     io::{self, IsTerminal, Write},
     path::PathBuf,
@@ -29,7 +30,9 @@ pub(crate) enum Color {
     Off,
 }
 
+/// What is said beside the text.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Messages")]
 pub(crate) struct Options {
     /// Say what is done and how long it takes; twice for even more.
     #[arg(short, long, action = clap::ArgAction::Count, global = true, env = "BITNET_VERBOSE", value_parser = values::verbosity)]
@@ -43,6 +46,7 @@ pub(crate) struct Options {
     /// Colors on stderr.
     #[arg(long, global = true, default_value = "auto", env = "BITNET_COLOR")]
     color: Color,
+    /// No colors, whatever the value.
     #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "1", env = "NO_COLOR")]
     no_color: Option<String>,
 }
@@ -152,6 +156,13 @@ impl Ui {
         }
         bar
     }
+}
+
+/// Writes to stdout, at once.
+pub(crate) fn out(text: fmt::Arguments<'_>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = out.write_fmt(text).and_then(|()| out.flush());
+    written.map_err(|error| io::Error::new(error.kind(), format!("stdout: {error}")))
 }
 
 /// Whether an error only says that nobody reads stdout any more.

@@ -85,7 +85,8 @@ fn escapes_are_read_where_they_are_asked_for() {
 
 #[test]
 fn flags_of_llama_cpp_without_a_meaning_say_what_to_do() {
-    assert!(wrong_usage(&["run", "-m", "x", "-hf", "a/b"]).contains("bitnet pull"));
+    let message = wrong_usage(&["run", "-m", "x", "-hf", "a/b"]);
+    assert!(message.contains("'-hf'") && message.contains("bitnet pull"), "{message}");
     assert!(wrong_usage(&["run", "-m", "x", "-tb", "2"]).contains("--threads"));
     assert!(wrong_usage(&["run", "-m", "x", "-ctk", "f16", "-ctv", "q8_0"]).contains("agree"));
 }
@@ -191,6 +192,15 @@ fn messages_that_cannot_be_written_end_nothing() {
     assert_eq!(status(&["demo", "-n", "2", "-v"]).code(), Some(0));
     assert_eq!(status(&["run", "-m", "none", "-p", "x"]).code(), Some(1));
     assert_eq!(status(&["runn"]).code(), Some(2));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn text_that_cannot_be_written_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command(&["demo", "-n", "2"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("stdout: "), "{}", stderr(&output));
 }
 
 /// How a demo ends that gets a signal while it writes, and what it says.

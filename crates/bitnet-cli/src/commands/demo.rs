@@ -3,13 +3,13 @@
 use crate::{
     args::{self, Cache, DeviceArgs, FileArgs, I2sLayout, Load},
     session::Session,
-    ui::Ui,
+    ui::{self, Ui},
     values,
 };
 use anyhow::Result;
 use bitnet_inference::{Request, SamplingParams, StopRules};
 use clap::Args;
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 /// 22 million ternary weights, trained on old books. Made by
 /// `bitnet convert books-22m assets/books-22m.gguf --to tq1_0 --embedding q6_k`; see `assets/README.md`.
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &DemoArgs, ui: &Ui) -> Result<ExitCode> {
     let options = args::options(&args.device, &files, 0, Cache::F16);
     let mut session = Session::embedded(MODEL, &options, ui)?;
     let prompt = args.prompt.as_deref().unwrap_or(PROMPT);
-    std::io::stdout().write_all(prompt.as_bytes())?;
+    ui::out(format_args!("{prompt}"))?;
     let request = Request {
         tokens: session.tokenizer.encode(prompt, true)?,
         params: SamplingParams {

@@ -4,7 +4,7 @@ use crate::{
     args::{ContextArgs, ModelArgs, SamplingArgs, StopArgs},
     interrupt,
     session::{Session, read_text},
-    ui::Ui,
+    ui::{self, Ui},
 };
 use anyhow::{Result, bail};
 use bitnet_inference::{
@@ -14,7 +14,7 @@ use bitnet_model::Tokenizer;
 use clap::Args;
 use serde_json::{Value, json};
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Result<ExitCode> {
         scored(&mut session, request)?
     } else {
         if args.echo {
-            std::io::stdout().write_all(prompt.as_bytes())?;
+            ui::out(format_args!("{prompt}"))?;
         }
         let generation = session.stream(request, args.special)?;
         outln!()?;
