@@ -132,7 +132,7 @@ pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cac
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ContextArgs {
     /// Positions of the context; 0 takes what the model was trained for.
-    #[arg(short, long, default_value_t = 0, value_name = "N", env = "BITNET_CTX_SIZE")]
+    #[arg(short, long, default_value_t = 0, value_name = "N", env = "BITNET_CTX_SIZE", value_parser = values::from(0))]
     pub(crate) ctx_size: usize,
     /// Most tokens of the prompt that are computed at once; the text does not depend on it.
     #[arg(short, long, default_value_t = EngineOptions::default().max_batch_tokens, value_name = "N", env = "BITNET_BATCH_SIZE", value_parser = values::from(1))]
@@ -152,7 +152,7 @@ impl ContextArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StopArgs {
     /// Most tokens to write; -1 goes on to the end of the context.
-    #[arg(short = 'n', long, alias = "n-predict", default_value_t = -1, value_name = "N", env = "BITNET_PREDICT", allow_negative_numbers = true, value_parser = values::whole)]
+    #[arg(short = 'n', long, alias = "n-predict", default_value_t = -1, value_name = "N", env = "BITNET_PREDICT", value_parser = values::whole)]
     pub(crate) predict: i64,
     /// End the text at this string; may be given several times, in the variable one a line.
     #[arg(short, long, value_name = "STRING", env = "BITNET_REVERSE_PROMPT", value_parser = values::stop_string)]
@@ -191,34 +191,34 @@ impl StopArgs {
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// Temperature; 0 always takes the likeliest token.
-    #[arg(long, alias = "temperature", default_value_t = 0.8, env = "BITNET_TEMP", allow_negative_numbers = true, value_parser = values::at_least_zero)]
+    #[arg(long, alias = "temperature", default_value_t = 0.8, env = "BITNET_TEMP", value_parser = values::at_least_zero)]
     pub(crate) temp: f32,
     /// Keep this many likeliest tokens; 0 or -1 keeps all.
-    #[arg(long, default_value_t = 40, env = "BITNET_TOP_K", allow_negative_numbers = true, value_parser = values::whole)]
+    #[arg(long, default_value_t = 40, env = "BITNET_TOP_K", value_parser = values::whole)]
     pub(crate) top_k: i64,
     /// Keep the likeliest tokens until their probabilities add up to this.
-    #[arg(long, default_value_t = 0.95, env = "BITNET_TOP_P", allow_negative_numbers = true, value_parser = values::above_zero_to_one)]
+    #[arg(long, default_value_t = 0.95, env = "BITNET_TOP_P", value_parser = values::above_zero_to_one)]
     pub(crate) top_p: f32,
     /// Keep tokens at least this fraction as likely as the likeliest.
-    #[arg(long, default_value_t = 0.05, env = "BITNET_MIN_P", allow_negative_numbers = true, value_parser = values::zero_to_one)]
+    #[arg(long, default_value_t = 0.05, env = "BITNET_MIN_P", value_parser = values::zero_to_one)]
     pub(crate) min_p: f32,
     /// Penalty of tokens that occurred lately; 1 is none.
-    #[arg(long, default_value_t = 1.0, env = "BITNET_REPEAT_PENALTY", allow_negative_numbers = true, value_parser = values::above_zero)]
+    #[arg(long, default_value_t = 1.0, env = "BITNET_REPEAT_PENALTY", value_parser = values::above_zero)]
     pub(crate) repeat_penalty: f32,
     /// How many of the last tokens the penalties look at; -1 for all.
-    #[arg(long, default_value_t = 64, env = "BITNET_REPEAT_LAST_N", allow_negative_numbers = true, value_parser = values::whole)]
+    #[arg(long, default_value_t = 64, env = "BITNET_REPEAT_LAST_N", value_parser = values::whole)]
     pub(crate) repeat_last_n: i64,
     /// Subtracted from the logit of every token that occurred.
-    #[arg(long, default_value_t = 0.0, env = "BITNET_PRESENCE_PENALTY", allow_negative_numbers = true, value_parser = values::any)]
+    #[arg(long, default_value_t = 0.0, env = "BITNET_PRESENCE_PENALTY", value_parser = values::any)]
     pub(crate) presence_penalty: f32,
     /// Subtracted from the logit of a token as often as it occurred.
-    #[arg(long, default_value_t = 0.0, env = "BITNET_FREQUENCY_PENALTY", allow_negative_numbers = true, value_parser = values::any)]
+    #[arg(long, default_value_t = 0.0, env = "BITNET_FREQUENCY_PENALTY", value_parser = values::any)]
     pub(crate) frequency_penalty: f32,
     /// Added to the logit of a token, as ID+BIAS or ID-BIAS; several are separated by commas.
     #[arg(long, value_name = "ID±BIAS", env = "BITNET_LOGIT_BIAS", value_delimiter = ',')]
     pub(crate) logit_bias: Vec<Bias>,
     /// Seed of the random numbers; -1 takes another one each time.
-    #[arg(short, long, default_value_t = -1, env = "BITNET_SEED", allow_negative_numbers = true, value_parser = values::whole)]
+    #[arg(short, long, default_value_t = -1, env = "BITNET_SEED", value_parser = values::whole)]
     pub(crate) seed: i64,
 }
 

@@ -18,7 +18,7 @@ mod ui;
 mod usage;
 mod values;
 
-use clap::{CommandFactory, Parser};
+use clap::{Arg, CommandFactory, Parser};
 use std::process::ExitCode;
 
 /// Runs, converts, inspects and measures ternary (1.58-bit) language models.
@@ -59,9 +59,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// The whole command line, for completions.
+/// The whole command line, in which a negative number after a flag is its value.
 pub(crate) fn command_line() -> clap::Command {
-    Cli::command()
+    let signed = |arg: Arg| match arg.get_long() {
+        Some(_) if arg.get_action().takes_values() => arg.allow_negative_numbers(true),
+        _ => arg,
+    };
+    Cli::command().mut_subcommands(|command| command.mut_args(signed))
 }
 
 #[cfg(test)]
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! From the arguments of the program to a command, or to an error that says what to type instead.
 
-use crate::{Cli, llama, twins};
+use crate::{Cli, command_line, llama, twins};
 use clap::{
-    ColorChoice, CommandFactory, Error, FromArgMatches,
+    ColorChoice, Error, FromArgMatches,
     builder::StyledStr,
     error::{ContextKind, ContextValue, ErrorKind},
 };
@@ -15,7 +15,7 @@ pub(crate) fn read(typed: &[OsString]) -> Result<Cli, Error> {
         let message = format!(
             "--cache-type-k {k} and --cache-type-v {v}: keys and values are stored alike, both have to agree"
         );
-        return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+        return Err(command_line().error(ErrorKind::ArgumentConflict, message));
     }
     let cli = parse(&args, typed)?;
     if cli.command.is_some() {
@@ -26,8 +26,8 @@ pub(crate) fn read(typed: &[OsString]) -> Result<Cli, Error> {
 }
 
 fn parse(args: &[OsString], typed: &[OsString]) -> Result<Cli, Error> {
-    let given = twins::Given::read(Cli::command(), args);
-    let mut command = twins::prepared(Cli::command(), &given).color(color(args));
+    let given = twins::Given::read(command_line(), args);
+    let mut command = twins::prepared(command_line(), &given).color(color(args));
     let explained = |error: Error| explain(error, &given, typed);
     let mut matches = command.try_get_matches_from_mut(args).map_err(explained)?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
@@ -84,7 +84,7 @@ fn tips(kind: ErrorKind, invalid: &[String], given: &twins::Given, typed: &[OsSt
             "without a model of your own, try `bitnet demo`".to_owned(),
         ],
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let variable = twins::source(&Cli::command(), given, name);
+            let variable = twins::source(&command_line(), given, name);
             variable.map(|name| format!("the value is that of the variable {name}")).into_iter().collect()
         }
         ErrorKind::InvalidSubcommand => {
@@ -96,7 +96,7 @@ fn tips(kind: ErrorKind, invalid: &[String], given: &twins::Given, typed: &[OsSt
 
 /// Options stand behind a command: the whole line with the command that has this one.
 fn option_of_a_command(option: &str, typed: &[OsString]) -> Vec<String> {
-    let command = Cli::command();
+    let command = command_line();
     let has = |name: &&str| {
         let sub = command.find_subcommand(name);
         sub.into_iter().flat_map(clap::Command::get_arguments).any(|arg| {

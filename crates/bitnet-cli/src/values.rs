@@ -1,7 +1,6 @@
 //! Values of flags: what has no meaning is refused while the command line is read.
 
 use bitnet_core::Device;
-use clap::builder::RangedU64ValueParser;
 use std::{path::PathBuf, str::FromStr};
 
 /// Longest stop string, in bytes.
@@ -35,8 +34,19 @@ pub(crate) fn above_zero_to_one(text: &str) -> Result<f32, String> {
 }
 
 /// Whole numbers from `least` on.
-pub(crate) fn from(least: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(least..)
+pub(crate) fn from(least: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| {
+        let value = text.parse().ok().filter(|value| *value >= least);
+        value.ok_or_else(|| format!("expected a whole number of at least {least}"))
+    }
+}
+
+/// Whole numbers up to `most`.
+pub(crate) fn up_to(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| {
+        let value = text.parse().ok().filter(|value| *value <= most);
+        value.ok_or_else(|| format!("expected a whole number from 0 to {most}"))
+    }
 }
 
 /// Whole numbers in which -1 stands for none, all or whatever the flag says.

@@ -18,7 +18,9 @@ fn wrong_usage_is_2_and_an_error_is_1() {
 #[test]
 fn a_value_without_meaning_is_wrong_usage_that_names_the_flag() {
     let run = ["run", "-m", "x", "-p", "x"];
-    let cases: [(&str, &str); 13] = [
+    let cases = [
+        ("--threads", "-1"),
+        ("--ctx-size", "-1"),
         ("--temp", "-1"),
         ("--temp", "nan"),
         ("--top-p", "2"),

@@ -52,27 +52,29 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "SHAPE", env = "BITNET_SYNTHETIC", conflicts_with = "model",
         value_parser = PossibleValuesParser::new(synthetic::SHAPES.iter().map(|shape| shape.name)))]
     synthetic: Option<String>,
-    /// Prompt lengths to prefill.
+    /// Prompt lengths to prefill, separated by commas.
     #[arg(
         short,
         long,
         alias = "n-prompt",
         value_delimiter = ',',
         default_value = "512",
-        env = "BITNET_BENCH_PROMPT"
+        env = "BITNET_BENCH_PROMPT",
+        value_parser = values::from(0)
     )]
     prompt: Vec<usize>,
-    /// Numbers of tokens to decode.
-    #[arg(short = 'n', long, aliases = ["n-gen", "n-predict"], value_delimiter = ',', default_value = "128", env = "BITNET_BENCH_GEN")]
+    /// Numbers of tokens to decode, separated by commas.
+    #[arg(short = 'n', long, aliases = ["n-gen", "n-predict"], value_delimiter = ',', default_value = "128", env = "BITNET_BENCH_GEN", value_parser = values::from(0))]
     predict: Vec<usize>,
-    /// Positions that are in the cache before each measurement.
+    /// Positions that are in the cache before each measurement, separated by commas.
     #[arg(
         short,
         long,
         alias = "n-depth",
         value_delimiter = ',',
         default_value = "0",
-        env = "BITNET_BENCH_DEPTH"
+        env = "BITNET_BENCH_DEPTH",
+        value_parser = values::from(0)
     )]
     depth: Vec<usize>,
     /// Repetitions.
@@ -90,7 +92,7 @@ pub(crate) struct BenchArgs {
     /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet doctor`).
     #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     device: String,
-    /// Numbers of threads [default: one for each physical core].
+    /// Numbers of threads, separated by commas [default: one for each physical core].
     #[arg(short, long, value_name = "N", value_delimiter = ',', env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
     #[command(flatten)]

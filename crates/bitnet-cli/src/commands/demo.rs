@@ -28,10 +28,10 @@ pub(crate) struct DemoArgs {
     /// How the story begins.
     prompt: Option<String>,
     /// Seed of the random numbers; -1 takes another one each time.
-    #[arg(short, long, default_value_t = 7, env = "BITNET_SEED", allow_negative_numbers = true, value_parser = values::whole)]
+    #[arg(short, long, default_value_t = 7, env = "BITNET_SEED", value_parser = values::whole)]
     seed: i64,
     /// Longest story, in tokens; -1 goes on to the end of the context.
-    #[arg(short = 'n', long, alias = "n-predict", default_value_t = LENGTH, value_name = "N", env = "BITNET_PREDICT", allow_negative_numbers = true, value_parser = values::whole)]
+    #[arg(short = 'n', long, alias = "n-predict", default_value_t = LENGTH, value_name = "N", env = "BITNET_PREDICT", value_parser = values::whole)]
     predict: i64,
     #[command(flatten)]
     device: DeviceArgs,

@@ -5,7 +5,7 @@ use crate::{
     npy,
     session::Session,
     ui::Ui,
-    values::Ids,
+    values::{self, Ids},
 };
 use anyhow::{Result, anyhow, bail, ensure};
 use bitnet_inference::{EngineOptions, LanguageModel};
@@ -36,7 +36,7 @@ pub(crate) struct LogitsArgs {
     #[arg(short, long, value_name = "OUT.npy", env = "BITNET_OUT")]
     out: PathBuf,
     /// Tokens of a forward pass; 0 for the whole prompt. The logits do not depend on it.
-    #[arg(long, default_value_t = 0, value_name = "N", env = "BITNET_CHUNK")]
+    #[arg(long, default_value_t = 0, value_name = "N", env = "BITNET_CHUNK", value_parser = values::from(0))]
     chunk: usize,
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f32", env = "BITNET_CACHE_TYPE")]

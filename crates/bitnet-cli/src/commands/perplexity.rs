@@ -52,7 +52,7 @@ pub(crate) struct PerplexityArgs {
     #[arg(short, long, default_value_t = 512, value_name = "N", env = "BITNET_CTX_SIZE", value_parser = values::from(2))]
     ctx_size: usize,
     /// Most windows; 0 for all.
-    #[arg(long, default_value_t = 0, value_name = "N", env = "BITNET_CHUNKS")]
+    #[arg(long, default_value_t = 0, value_name = "N", env = "BITNET_CHUNKS", value_parser = values::from(0))]
     chunks: usize,
     /// Which positions are scored.
     #[arg(long, default_value = "full", env = "BITNET_PROTOCOL")]

@@ -5,6 +5,7 @@ use crate::{
     interrupt,
     session::{Session, read_text},
     ui::{self, Ui},
+    values,
 };
 use anyhow::{Result, bail};
 use bitnet_inference::{
@@ -39,7 +40,7 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "BITNET_SPECIAL")]
     special: bool,
     /// Write JSON lines with log-probabilities of the tokens and this many alternatives, instead of text.
-    #[arg(long, value_name = "N", env = "BITNET_LOG_PROBS", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=MAX_LOGPROBS as u64))]
+    #[arg(long, value_name = "N", env = "BITNET_LOG_PROBS", value_parser = values::up_to(MAX_LOGPROBS))]
     log_probs: Option<usize>,
     /// Write the prompt before its continuation; with log-probabilities, their lines for the prompt too.
     #[arg(long, env = "BITNET_ECHO")]
