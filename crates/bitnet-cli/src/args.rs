@@ -1,8 +1,8 @@
 //! Options that several commands have. Names are llama.cpp's where it has one.
 
-use anyhow::{Context, Result, bail};
+use crate::values::{self, Bias};
 use bitnet_core::ops::cache::CacheType;
-use bitnet_inference::{SamplingParams, local::LoadOptions};
+use bitnet_inference::{EngineOptions, SamplingParams, StopRules, local::LoadOptions};
 use bitnet_model::weights::LoadMode;
 use bitnet_quant::Format;
 use clap::{Args, ValueEnum};
@@ -72,7 +72,7 @@ impl I2sLayout {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet doctor`).
-    #[arg(long, default_value = "auto", env = "BITNET_DEVICE")]
+    #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     pub(crate) device: String,
     /// Threads [default: one for each physical core].
     #[arg(short, long, value_name = "N", env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -132,11 +132,58 @@ pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cac
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ContextArgs {
     /// Positions of the context; 0 takes what the model was trained for.
-    #[arg(short, long, default_value_t = 0, value_name = "N", env = "BITNET_CTX_SIZE")]
+    #[arg(short, long, default_value_t = 0, value_name = "N", env = "BITNET_CTX_SIZE", value_parser = values::from(0))]
     pub(crate) ctx_size: usize,
+    /// Most tokens of the prompt that are computed at once; the text does not depend on it.
+    #[arg(short, long, default_value_t = EngineOptions::default().max_batch_tokens, value_name = "N", env = "BITNET_BATCH_SIZE", value_parser = values::from(1))]
+    pub(crate) batch_size: usize,
     /// How keys and values are stored.
-    #[arg(long, default_value = "f16", env = "BITNET_CACHE_TYPE")]
+    #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f16", env = "BITNET_CACHE_TYPE")]
     pub(crate) cache_type: Cache,
+}
+
+impl ContextArgs {
+    pub(crate) fn engine(&self) -> EngineOptions {
+        EngineOptions { max_batch_tokens: self.batch_size, ..EngineOptions::default() }
+    }
+}
+
+/// Where a text ends, and how such ends are written.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Most tokens to write; -1 goes on to the end of the context.
+    #[arg(short = 'n', long, alias = "n-predict", default_value_t = -1, value_name = "N", env = "BITNET_PREDICT", value_parser = values::whole)]
+    pub(crate) predict: i64,
+    /// End the text at this string; may be given several times, in the variable one a line.
+    #[arg(short, long, value_name = "STRING", env = "BITNET_REVERSE_PROMPT", value_parser = values::stop_string)]
+    pub(crate) reverse_prompt: Vec<String>,
+    /// Read \n, \t and \\ in the prompt and in such strings as the characters that they stand for.
+    #[arg(short, long, env = "BITNET_ESCAPE")]
+    pub(crate) escape: bool,
+    /// Go on where the model would end the text.
+    #[arg(long, env = "BITNET_IGNORE_EOS")]
+    pub(crate) ignore_eos: bool,
+}
+
+impl StopArgs {
+    /// Most tokens to write.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        usize::try_from(self.predict).ok()
+    }
+
+    /// A text of the command line as it is meant.
+    pub(crate) fn unescaped(&self, text: &str) -> String {
+        if self.escape { values::unescape(text) } else { text.to_owned() }
+    }
+
+    pub(crate) fn rules(&self, eos: &[u32]) -> StopRules {
+        StopRules {
+            eos: eos.to_vec(),
+            ignore_eos: self.ignore_eos,
+            strings: self.reverse_prompt.iter().map(|text| self.unescaped(text)).collect(),
+            ..StopRules::default()
+        }
+    }
 }
 
 /// How tokens are picked.
@@ -144,82 +191,77 @@ pub(crate) struct ContextArgs {
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// Temperature; 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 0.8, env = "BITNET_TEMP", allow_negative_numbers = true)]
+    #[arg(long, alias = "temperature", default_value_t = 0.8, env = "BITNET_TEMP", value_parser = values::at_least_zero)]
     pub(crate) temp: f32,
-    /// Keep this many likeliest tokens; 0 keeps all.
-    #[arg(long, default_value_t = 40, env = "BITNET_TOP_K")]
-    pub(crate) top_k: usize,
+    /// Keep this many likeliest tokens; 0 or -1 keeps all.
+    #[arg(long, default_value_t = 40, env = "BITNET_TOP_K", value_parser = values::whole)]
+    pub(crate) top_k: i64,
     /// Keep the likeliest tokens until their probabilities add up to this.
-    #[arg(long, default_value_t = 0.95, env = "BITNET_TOP_P", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.95, env = "BITNET_TOP_P", value_parser = values::above_zero_to_one)]
     pub(crate) top_p: f32,
     /// Keep tokens at least this fraction as likely as the likeliest.
-    #[arg(long, default_value_t = 0.05, env = "BITNET_MIN_P", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.05, env = "BITNET_MIN_P", value_parser = values::zero_to_one)]
     pub(crate) min_p: f32,
     /// Penalty of tokens that occurred lately; 1 is none.
-    #[arg(long, default_value_t = 1.0, env = "BITNET_REPEAT_PENALTY", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1.0, env = "BITNET_REPEAT_PENALTY", value_parser = values::above_zero)]
     pub(crate) repeat_penalty: f32,
     /// How many of the last tokens the penalties look at; -1 for all.
-    #[arg(long, default_value_t = 64, env = "BITNET_REPEAT_LAST_N", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 64, env = "BITNET_REPEAT_LAST_N", value_parser = values::whole)]
     pub(crate) repeat_last_n: i64,
     /// Subtracted from the logit of every token that occurred.
-    #[arg(long, default_value_t = 0.0, env = "BITNET_PRESENCE_PENALTY", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.0, env = "BITNET_PRESENCE_PENALTY", value_parser = values::any)]
     pub(crate) presence_penalty: f32,
     /// Subtracted from the logit of a token as often as it occurred.
-    #[arg(long, default_value_t = 0.0, env = "BITNET_FREQUENCY_PENALTY", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.0, env = "BITNET_FREQUENCY_PENALTY", value_parser = values::any)]
     pub(crate) frequency_penalty: f32,
-    /// Added to the logit of a token, as ID+BIAS or ID-BIAS; may be given several times.
-    #[arg(long, value_name = "ID±BIAS", env = "BITNET_LOGIT_BIAS")]
-    pub(crate) logit_bias: Vec<String>,
+    /// Added to the logit of a token, as ID+BIAS or ID-BIAS; several are separated by commas.
+    #[arg(long, value_name = "ID±BIAS", env = "BITNET_LOGIT_BIAS", value_delimiter = ',')]
+    pub(crate) logit_bias: Vec<Bias>,
     /// Seed of the random numbers; -1 takes another one each time.
-    #[arg(short, long, default_value_t = -1, env = "BITNET_SEED", allow_negative_numbers = true)]
+    #[arg(short, long, default_value_t = -1, env = "BITNET_SEED", value_parser = values::whole)]
     pub(crate) seed: i64,
 }
 
 impl SamplingArgs {
-    pub(crate) fn params(&self) -> Result<SamplingParams> {
-        let bias = self.logit_bias.iter().map(|text| bias(text)).collect::<Result<_>>()?;
-        let params = SamplingParams {
+    pub(crate) fn params(&self) -> SamplingParams {
+        SamplingParams {
             temperature: self.temp,
-            top_k: self.top_k,
+            top_k: usize::try_from(self.top_k).unwrap_or(0),
             top_p: self.top_p,
             min_p: self.min_p,
             repeat_penalty: self.repeat_penalty,
             repeat_last_n: usize::try_from(self.repeat_last_n).unwrap_or(usize::MAX),
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
-            logit_bias: bias,
-            seed: u64::try_from(self.seed).unwrap_or_else(|_| fresh_seed()),
-        };
-        params.validate()?;
-        Ok(params)
+            logit_bias: self.logit_bias.iter().map(|bias| (bias.token, bias.value)).collect(),
+            seed: seed(self.seed),
+        }
     }
 }
 
-fn bias(text: &str) -> Result<(u32, f32)> {
-    let at =
-        text.find(['+', '-']).with_context(|| format!("--logit-bias {text}: expected ID+BIAS or ID-BIAS"))?;
-    let (id, value) = text.split_at(at);
-    let (Ok(id), Ok(value)) = (id.trim().parse(), value.parse()) else {
-        bail!("--logit-bias {text}: expected a token id and a number, as in 42-1.5 or 42-inf");
-    };
-    Ok((id, value))
-}
-
-/// A seed that differs from one start to the next.
-fn fresh_seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    (now.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32)
+/// A seed; -1 differs from one call to the next.
+pub(crate) fn seed(seed: i64) -> u64 {
+    u64::try_from(seed).unwrap_or_else(|_| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        (now.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        stop: StopArgs,
+    }
 
     #[test]
-    fn a_bias_is_an_id_and_a_signed_number() {
-        assert_eq!(bias("42-1.5").unwrap(), (42, -1.5));
-        assert_eq!(bias("7+2").unwrap(), (7, 2.0));
-        assert_eq!(bias("7-inf").unwrap(), (7, f32::NEG_INFINITY));
-        assert!(bias("7").is_err() && bias("x+1").is_err());
+    fn stop_strings_are_escaped_like_the_prompt() {
+        let strings = |args: &[&str]| Given::parse_from(args).stop.rules(&[]).strings;
+        assert_eq!(strings(&["x", "-r", r"\nUser:"]), [r"\nUser:"]);
+        assert_eq!(strings(&["x", "-r", r"\nUser:", "-e"]), ["\nUser:"]);
     }
 }

@@ -3,26 +3,32 @@
 
 /// Writes a line to stdout; a reader that went away is an error like any other, not a panic.
 macro_rules! outln {
-    () => { std::io::Write::write_all(&mut std::io::stdout(), b"\n") };
-    ($($arg:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($arg)*))) };
+    () => { $crate::ui::out(format_args!("\n")) };
+    ($($arg:tt)*) => { $crate::ui::out(format_args!("{}\n", format_args!($($arg)*))) };
 }
 
 mod args;
 mod commands;
+mod interrupt;
+mod llama;
 mod npy;
 mod session;
+mod twins;
 mod ui;
+mod usage;
+mod values;
 
-use clap::{CommandFactory, Parser};
+use clap::{Arg, CommandFactory, Parser};
 use std::process::ExitCode;
 
 /// Runs, converts, inspects and measures ternary (1.58-bit) language models.
 #[derive(Debug, Parser)]
-#[command(name = "bitnet", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "bitnet", version, max_term_width = 100, args_override_self = true)]
 #[command(after_help = "Without a command, an embedded model writes a story (`bitnet demo`).\n\n\
     Examples:\n  bitnet run -m model.gguf -p \"Once upon a time\"\n  bitnet chat -m ./folder-with-config.json\n  \
     bitnet convert in.gguf out.gguf --to tq1_0\n\n\
-    Text goes to stdout, everything else to stderr. Every option can also be set by the environment variable in its help.")]
+    Text goes to stdout, everything else to stderr. Every option can also be set by the environment variable in its help: \
+    switches by 1, true, yes or on and their opposites, lists by their separator or one value a line. Options win over variables.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<commands::Command>,
@@ -31,9 +37,18 @@ pub(crate) struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let ui = ui::Ui::new(&cli.ui);
-    let command = cli.command.unwrap_or_else(commands::Command::demo);
+    let cli = match usage::read(&std::env::args_os().collect::<Vec<_>>()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let command = cli.command.expect("without a command, the demo is read");
+    let ui = match ui::Ui::new(&cli.ui) {
+        Ok(ui) => ui,
+        Err(error) => {
+            ui::Ui::plain().error(&error);
+            return ExitCode::FAILURE;
+        }
+    };
     match command.run(&ui) {
         Ok(code) => code,
         Err(error) if ui::is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -44,9 +59,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// The whole command line, for completions.
+/// The whole command line, in which a negative number after a flag is its value.
 pub(crate) fn command_line() -> clap::Command {
-    Cli::command()
+    let signed = |arg: Arg| match arg.get_long() {
+        Some(_) if arg.get_action().takes_values() => arg.allow_negative_numbers(true),
+        _ => arg,
+    };
+    Cli::command().mut_subcommands(|command| command.mut_args(signed))
 }
 
 #[cfg(test)]
@@ -55,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]
@@ -64,11 +83,16 @@ mod tests {
         for sub in command.get_subcommands() {
             for arg in sub.get_arguments().filter(|a| a.get_long().is_some()) {
                 let name = arg.get_long().unwrap();
-                assert!(
-                    arg.get_env().is_some() || ["help", "version"].contains(&name),
-                    "{} --{name}",
-                    sub.get_name()
-                );
+                let twin = arg.get_env().and_then(|twin| twin.to_str());
+                assert!(twin.is_some() || ["help", "version"].contains(&name), "{} --{name}", sub.get_name());
+                if let Some(own) = twin.and_then(|twin| twin.strip_prefix("BITNET_")) {
+                    let named = name.replace('-', "_").to_uppercase();
+                    assert!(
+                        own == named || own.starts_with("BENCH_"),
+                        "{} --{name}: BITNET_{own}",
+                        sub.get_name()
+                    );
+                }
             }
         }
     }

@@ -1,23 +1,23 @@
 //! A model that is open, and text that runs through it.
 
-use crate::ui::Ui;
+use crate::{
+    interrupt,
+    ui::{self, Ui},
+};
 use anyhow::{Context, Result, bail};
+use bitnet_core::ops::cache::CacheType;
 use bitnet_inference::{
-    Engine, EngineOptions, Generation, Request,
+    Engine, EngineOptions, FinishReason, Generation, LanguageModel, Request,
     local::{self, LoadOptions, Loaded, LocalModel},
 };
 use bitnet_model::Tokenizer;
 use std::{
-    io::Write,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    process,
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
     time::{Duration, Instant},
 };
+use tracing::{debug, info};
 
 /// A model with its engine and tokenizer.
 pub(crate) struct Session {
@@ -28,17 +28,32 @@ pub(crate) struct Session {
 
 impl Session {
     /// Opens a path, or a repository that was pulled.
-    pub(crate) fn open(path: &Path, options: &LoadOptions, ui: &Ui) -> Result<Self> {
+    pub(crate) fn open(path: &Path, options: &LoadOptions, engine: EngineOptions, ui: &Ui) -> Result<Self> {
         let path = resolve(path)?;
-        Self::start(ui, |progress| Ok(local::open(&path, options, progress)?))
+        info!("opening {}", path.display());
+        let session = Self::start(ui, engine, |progress| Ok(local::open(&path, options, progress)?))?;
+        session.log(options.cache_type);
+        let trained = session.engine.model().config().max_position_embeddings;
+        if let Some(context) = options.context.filter(|&context| context > trained) {
+            ui.note(format!("the context of {context} is longer than the {trained} positions that the model was trained for"));
+        }
+        Ok(session)
     }
 
     /// Opens a model that is part of the program.
     pub(crate) fn embedded(bytes: &'static [u8], options: &LoadOptions, ui: &Ui) -> Result<Self> {
-        Self::start(ui, |progress| Ok(local::open_gguf_bytes(bytes, options, progress)?))
+        let engine = EngineOptions::default();
+        let session =
+            Self::start(ui, engine, |progress| Ok(local::open_gguf_bytes(bytes, options, progress)?))?;
+        session.log(options.cache_type);
+        Ok(session)
     }
 
-    fn start(ui: &Ui, open: impl FnOnce(local::Progress<'_>) -> Result<Loaded>) -> Result<Self> {
+    fn start(
+        ui: &Ui,
+        engine: EngineOptions,
+        open: impl FnOnce(local::Progress<'_>) -> Result<Loaded>,
+    ) -> Result<Self> {
         let begin = Instant::now();
         let bar = ui.progress("loading", 0, true);
         let shown = AtomicU64::new(0);
@@ -49,14 +64,31 @@ impl Session {
         bar.finish_and_clear();
         let Loaded { model, tokenizer, notes } = loaded?;
         notes.iter().for_each(|note| ui.note(note));
-        let engine = Engine::new(model, EngineOptions::default())?;
+        let engine = Engine::new(model, engine)?;
         Ok(Self { engine, tokenizer, load: begin.elapsed() })
+    }
+
+    /// Logs what was opened and where it runs.
+    fn log(&self, cache_type: CacheType) {
+        let model = self.engine.model();
+        let (config, device) = (model.config(), model.device());
+        let kv = self.engine.kv_usage().free * bitnet_model::kv::KvCache::block_bytes(config, cache_type);
+        info!(
+            "{} with {} layers, {} parameters, {} tokens, opened in {:.0} ms",
+            config.family.name(),
+            config.num_hidden_layers,
+            config.parameters(),
+            self.tokenizer.vocab_size(),
+            milliseconds(self.load),
+        );
+        info!("{} with {} threads", device.name(), device.threads());
+        info!("{} positions, KV cache of {:.1} MiB ({cache_type:?})", model.context_length(), mebibytes(kv));
     }
 
     /// Writes a continuation to stdout as it comes. Ctrl-C ends the text; a second one ends the program.
     pub(crate) fn stream(&mut self, request: Request, show_special: bool) -> Result<Generation> {
-        let interrupt = interrupt();
-        interrupt.store(false, SeqCst);
+        let writing = interrupt::writing();
+        debug!("{} tokens in the prompt, {:?}", request.tokens.len(), request.params);
         let mut failed = None;
         let tokenizer = self.tokenizer.clone();
         let bytes = |id: u32| {
@@ -66,35 +98,35 @@ impl Session {
             tokenizer.token_bytes(id).unwrap_or_default().to_vec()
         };
         let generation = bitnet_inference::generate(&mut self.engine, request, bytes, |text| {
-            let mut out = std::io::stdout().lock();
-            if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                failed = Some(error);
-            }
-            if failed.is_some() || interrupt.load(SeqCst) {
+            failed = ui::out(format_args!("{text}")).err();
+            if failed.is_some() || writing.interrupted() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         })?;
-        interrupt.store(false, SeqCst);
+        info!("{}, ended by {:?}", rates(&generation), generation.reason);
         match failed {
             Some(error) => Err(error.into()),
             None => Ok(generation),
         }
     }
 
-    /// One line about where the time and the memory went.
+    /// Says why a text ended where neither the model nor `limit` ended it.
+    pub(crate) fn explain_end(&self, generation: &Generation, limit: Option<usize>, ui: &Ui) {
+        let tokens = generation.tokens.len();
+        match generation.reason {
+            FinishReason::Cancelled => ui.note(format!("interrupted after {tokens} tokens")),
+            FinishReason::Length if limit.is_none_or(|limit| tokens < limit) => {
+                ui.note(format!("the context of {} tokens is full; -c sets its size", self.engine.room()));
+            }
+            _ => {}
+        }
+    }
+
+    /// One line about where the time went.
     pub(crate) fn timings(&self, generation: &Generation) -> String {
-        let prompt = generation.prompt_tokens - generation.cached_tokens;
-        let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
-        let decoded = generation.tokens.len().saturating_sub(1);
-        format!(
-            "load {:.0} ms · prompt {prompt} tokens at {:.0} tok/s · {} tokens at {:.1} tok/s",
-            self.load.as_secs_f64() * 1e3,
-            rate(prompt, generation.prefill),
-            generation.tokens.len(),
-            rate(decoded, generation.decode),
-        )
+        format!("load {:.0} ms · {}", milliseconds(self.load), rates(generation))
     }
 
     /// One line about the device and its memory.
@@ -102,6 +134,26 @@ impl Session {
         let device = self.engine.model().device();
         format!("{} with {} threads · pool: {}", device.name(), device.threads(), device.pool().stats())
     }
+}
+
+/// How fast prompt and text were.
+pub(crate) fn rates(generation: &Generation) -> String {
+    let prompt = generation.prompt_tokens - generation.cached_tokens;
+    let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+    let tokens = generation.tokens.len();
+    format!(
+        "prompt {prompt} tokens at {:.0} tok/s · {tokens} tokens at {:.1} tok/s",
+        rate(prompt, generation.prefill),
+        rate(tokens.saturating_sub(1), generation.decode),
+    )
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn mebibytes(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// A path as it is, or the newest snapshot of a repository in the cache.
@@ -119,26 +171,11 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
     bail!("{}: no such file or folder", path.display());
 }
 
-/// Set by Ctrl-C. The second one ends the program, unless the first one was taken.
-pub(crate) fn interrupt() -> &'static AtomicBool {
-    static FLAG: OnceLock<&'static AtomicBool> = OnceLock::new();
-    FLAG.get_or_init(|| {
-        static PRESSED: AtomicBool = AtomicBool::new(false);
-        // Without a handler Ctrl-C ends the program, as it does by default.
-        let _ = ctrlc::set_handler(|| {
-            if PRESSED.swap(true, SeqCst) {
-                process::exit(130);
-            }
-        });
-        &PRESSED
-    })
-}
-
 /// The text of a file, or of stdin for `-`.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)?;
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).context("stdin")?;
         bytes
     } else {
         std::fs::read(path).with_context(|| path.display().to_string())?

@@ -2,43 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::io::Write;
+mod common;
+
+use common::{bitnet, command, piped, stderr, stdout, succeeds, testdata};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-fn testdata(path: &str) -> String {
-    format!("{}/../../testdata/{path}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn bitnet(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bitnet")).args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn piped(args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_bitnet"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn succeeds(args: &[&str]) -> String {
-    let output = bitnet(args);
-    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-    stdout(&output)
-}
+use std::process::Stdio;
 
 #[test]
 fn the_demo_writes_a_story_and_one_line_of_timings() {
@@ -96,44 +64,65 @@ fn log_probabilities_are_json_lines() {
 }
 
 #[test]
-fn chat_answers_a_pipe_without_prompt_characters() {
-    let model = testdata("bitnet-packed");
-    let output =
-        piped(&["chat", "-m", &model, "--temp", "0", "-n", "24"], "Who is Mr. Holmes?\n/exit\nnever read\n");
-    assert_eq!(stdout(&output), "Sherlock Holmes is a detective who lives in Baker S\n");
-}
-
-#[test]
-fn chat_needs_a_template() {
-    let output = bitnet(&["chat", "-m", &testdata("no-such-model"), "-p", "x"]);
-    assert_eq!(output.status.code(), Some(1));
-    let asset = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/books-22m.gguf");
-    let output = bitnet(&["chat", "-m", asset, "-p", "x", "--single-turn"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("chat template"));
-}
-
-#[test]
-fn wrong_usage_is_2_and_an_error_is_1() {
-    let output = bitnet(&["runn"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("'run'"));
-    let output = bitnet(&["run", "-m", "x", "--tempp", "0"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("--temp"));
-    let output = bitnet(&["run", "-m", &testdata("README.md"), "-p", "x"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).starts_with("error:"));
-    let output = bitnet(&["run", "-m", &testdata("bitnet-packed"), "-p", "x", "--temp", "-1"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("temperature"));
-}
-
-#[test]
 fn a_context_that_cannot_fit_is_refused_with_one_that_does() {
     let output = bitnet(&["run", "-m", &testdata("bitnet-packed"), "-p", "x", "-c", "99999999999"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("at most"), "{}", stderr(&output));
+}
+
+#[test]
+fn echo_writes_json_lines_for_the_prompt_too() {
+    let model = testdata("bitnet-packed");
+    let args = ["run", "-m", &model, "-p", "I had", "-n", "2", "--temp", "0", "--log-probs", "0", "--echo"];
+    let text = succeeds(&args);
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let prompt = succeeds(&["tokenize", "-m", &model, "I had"]);
+    assert_eq!(lines.len(), prompt.split_whitespace().count() + 2);
+    assert!(lines[0]["logprob"].is_null() && lines[1]["logprob"].as_f64().unwrap() <= 0.0);
+}
+
+#[test]
+fn log_probabilities_end_at_a_stop_string() {
+    let model = testdata("bitnet-packed");
+    let args =
+        ["run", "-m", &model, "-p", "I had called upon my friend", "-r", "Sher", "--temp", "0", "-n", "20"];
+    let text = succeeds(&[args.as_slice(), &["--log-probs", "0"]].concat());
+    assert!(text.lines().count() < 20 && text.lines().last().unwrap().contains("er"), "{text}");
+}
+
+#[test]
+fn a_text_that_the_context_ends_says_so() {
+    let model = testdata("bitnet-packed");
+    let output = bitnet(&["run", "-m", &model, "-p", "I had", "-c", "16", "--ignore-eos", "--temp", "0"]);
+    assert!(stderr(&output).contains("the context of 16 tokens is full"), "{}", stderr(&output));
+    let output = bitnet(&["run", "-m", &model, "-p", "I had", "-n", "2", "-c", "16"]);
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn the_name_of_a_control_token_in_a_prompt_is_pointed_out() {
+    let model = testdata("bitnet-packed");
+    let name = control_token(&model);
+    let output = bitnet(&["run", "-m", &model, "-p", &format!("Hello {name}"), "-n", "1"]);
+    assert!(stderr(&output).contains(&name) && stderr(&output).contains("--special"), "{}", stderr(&output));
+    let output = bitnet(&["run", "-m", &model, "-p", &format!("Hello {name}"), "-n", "1", "--special"]);
+    assert_eq!(stderr(&output), "");
+}
+
+/// The token that begins a text.
+fn control_token(model: &str) -> String {
+    let json = succeeds(&["tokenize", "-m", model, "x", "--json"]);
+    let tokens: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(tokens[0]["special"], true);
+    tokens[0]["text"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn logits_name_the_folder_that_is_missing() {
+    let model = testdata("bitnet-packed");
+    let output = bitnet(&["logits", "-m", &model, "--ids", "1,2", "-o", "/no-such-folder/x.npy"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).ends_with("the folder /no-such-folder does not exist\n"), "{}", stderr(&output));
 }
 
 #[test]
@@ -237,43 +226,13 @@ fn verify_names_the_tensor_that_is_damaged() {
 }
 
 #[test]
-fn bench_writes_a_table_and_a_receipt() {
-    let table = succeeds(&["bench", "--synthetic", "tiny", "-p", "16", "-n", "4", "-r", "1"]);
-    assert!(table.contains("pp16") && table.contains("tg4"), "{table}");
-    let json = succeeds(&[
-        "bench",
-        "-m",
-        &testdata("bitnet-packed"),
-        "-p",
-        "16",
-        "-n",
-        "4",
-        "-r",
-        "2",
-        "-o",
-        "json",
-    ]);
-    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(value["tests"][1]["samples_tps"].as_array().unwrap().len(), 2);
-    assert_eq!(value["fallbacks"], 0);
-}
-
-#[test]
-fn doctor_names_the_tier_that_would_be_used() {
-    let value: serde_json::Value = serde_json::from_str(&succeeds(&["doctor", "--json"])).unwrap();
-    assert!(value["tiers"].as_array().unwrap().contains(&value["tier_used"]));
-    assert!(value["read_bandwidth_gb_per_s"].as_f64().unwrap() > 0.0);
-}
-
-#[test]
 fn completions_are_written_for_a_shell() {
     assert!(succeeds(&["completions", "bash"]).contains("perplexity"));
 }
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_bitnet"))
-        .args(["inspect", &testdata("gguf-llama/llama-i2_s.gguf")])
+    let mut child = command(&["inspect", &testdata("gguf-llama/llama-i2_s.gguf")])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -281,4 +240,15 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_rendered_chat_is_not_given_a_second_first_token() {
+    let model = testdata("bitnet-packed");
+    let scores = |prompt: &str| {
+        let args =
+            ["run", "-m", &model, "--special", "-p", prompt, "-n", "4", "--temp", "0", "--log-probs", "1"];
+        succeeds(&args)
+    };
+    assert_eq!(scores("<|begin_of_text|>User: Who is Mr. Holmes?"), scores("User: Who is Mr. Holmes?"));
 }

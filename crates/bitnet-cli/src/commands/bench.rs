@@ -1,15 +1,17 @@
 //! Speed, as llama-bench measures it.
 
+mod report;
+
 use crate::{
-    args::{self, Cache, DeviceArgs, FileArgs},
-    commands::doctor,
+    args::{Cache, FileArgs},
     session::resolve,
     ui::Ui,
+    values,
 };
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use bitnet_core::{
     Device,
-    cpu::{ceilings, kernels::Kernels, threads::Threads, topology::Topology},
+    cpu::{ceilings, kernels::Kernels, threads::Threads},
     ops::cache::CacheType,
 };
 use bitnet_inference::{
@@ -22,9 +24,9 @@ use bitnet_model::{
     checkpoint::Options,
     synthetic,
 };
-use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use clap::{Args, ValueEnum, builder::PossibleValuesParser};
 use std::{path::PathBuf, process::ExitCode, time::Instant};
+use tracing::info;
 
 /// How the table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -47,35 +49,93 @@ pub(crate) struct BenchArgs {
     #[arg(short, long, value_name = "PATH", env = "BITNET_MODEL", required_unless_present = "synthetic")]
     model: Option<PathBuf>,
     /// A random model of a published shape, built in memory.
-    #[arg(long, value_name = "SHAPE", env = "BITNET_SYNTHETIC", conflicts_with = "model")]
+    #[arg(long, value_name = "SHAPE", env = "BITNET_SYNTHETIC", conflicts_with = "model",
+        value_parser = PossibleValuesParser::new(synthetic::SHAPES.iter().map(|shape| shape.name)))]
     synthetic: Option<String>,
-    /// Prompt lengths to prefill.
-    #[arg(short, long, value_delimiter = ',', default_value = "512", env = "BITNET_BENCH_PROMPT")]
+    /// Prompt lengths to prefill, separated by commas.
+    #[arg(
+        short,
+        long,
+        alias = "n-prompt",
+        value_delimiter = ',',
+        default_value = "512",
+        env = "BITNET_BENCH_PROMPT",
+        value_parser = values::from(0)
+    )]
     prompt: Vec<usize>,
-    /// Numbers of tokens to decode.
-    #[arg(short = 'n', long, value_delimiter = ',', default_value = "128", env = "BITNET_BENCH_GEN")]
+    /// Numbers of tokens to decode, separated by commas.
+    #[arg(short = 'n', long, aliases = ["n-gen", "n-predict"], value_delimiter = ',', default_value = "128", env = "BITNET_BENCH_GEN", value_parser = values::from(0))]
     predict: Vec<usize>,
-    /// Positions that are in the cache before each measurement.
-    #[arg(short, long, default_value_t = 0, env = "BITNET_BENCH_DEPTH")]
-    depth: usize,
+    /// Positions that are in the cache before each measurement, separated by commas.
+    #[arg(
+        short,
+        long,
+        alias = "n-depth",
+        value_delimiter = ',',
+        default_value = "0",
+        env = "BITNET_BENCH_DEPTH",
+        value_parser = values::from(0)
+    )]
+    depth: Vec<usize>,
     /// Repetitions.
-    #[arg(short, long, default_value_t = 5, env = "BITNET_BENCH_REPEAT")]
+    #[arg(short, long, alias = "repetitions", default_value_t = 5, env = "BITNET_BENCH_REPEAT", value_parser = values::from(1))]
     repeat: usize,
+    /// Most tokens of a prompt that are computed at once.
+    #[arg(short, long, default_value_t = 512, value_name = "N", env = "BITNET_BATCH_SIZE", value_parser = values::from(1))]
+    batch_size: usize,
     /// How keys and values are stored.
-    #[arg(long, default_value = "f16", env = "BITNET_CACHE_TYPE")]
+    #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f16", env = "BITNET_CACHE_TYPE")]
     cache_type: Cache,
     /// How to write the results.
     #[arg(short, long, default_value = "md", env = "BITNET_BENCH_OUTPUT")]
     output: Output,
-    #[command(flatten)]
-    device: DeviceArgs,
+    /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet doctor`).
+    #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
+    device: String,
+    /// Numbers of threads, separated by commas [default: one for each physical core].
+    #[arg(short, long, value_name = "N", value_delimiter = ',', env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Vec<u16>,
     #[command(flatten)]
     files: FileArgs,
+}
+
+/// A measurement to make.
+#[derive(Clone, Copy)]
+struct Test {
+    tokens: usize,
+    depth: usize,
+    prefill: bool,
+}
+
+impl Test {
+    fn name(self) -> String {
+        let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
+        format!("{}{}{depth}", if self.prefill { "pp" } else { "tg" }, self.tokens)
+    }
+}
+
+impl BenchArgs {
+    fn tests(&self) -> Vec<Test> {
+        let lengths = |depth: usize| {
+            let prefill = self.prompt.iter().map(move |&tokens| Test { tokens, depth, prefill: true });
+            prefill.chain(self.predict.iter().map(move |&tokens| Test { tokens, depth, prefill: false }))
+        };
+        self.depth.iter().flat_map(|&depth| lengths(depth)).filter(|test| test.tokens > 0).collect()
+    }
+
+    /// Numbers of threads; `None` is the device's own.
+    fn teams(&self) -> Vec<Option<usize>> {
+        match &self.threads[..] {
+            [] => vec![None],
+            teams => teams.iter().map(|&threads| Some(threads.into())).collect(),
+        }
+    }
 }
 
 /// One line of the table.
 struct Row {
     test: String,
+    threads: usize,
     /// Tokens a second of each repetition.
     samples: Vec<f64>,
     /// Share of the read bandwidth (decoding) or of the int8 peak (prefill) in each repetition, the ceiling measured right
@@ -122,48 +182,50 @@ impl Machine {
 }
 
 pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
-    ensure!(args.repeat > 0, "-r 0: expected at least one repetition");
-    let begin = Instant::now();
-    let (name, decoder) = decoder(args, ui)?;
-    let load = begin.elapsed().as_secs_f64();
-    let bytes = decoder.weight_bytes();
-    let context = args.depth + args.prompt.iter().chain(&args.predict).max().copied().unwrap_or(1) + 1;
-    let mut model = LocalModel::new(decoder, context, CacheType::from(args.cache_type))?;
-    let tests = args.prompt.iter().map(|&n| (n, true)).chain(args.predict.iter().map(|&n| (n, false)));
-    let machine = Machine::new(model.device());
-    let mut rows = Vec::new();
-    for (tokens, prefill) in tests.filter(|(tokens, _)| *tokens > 0) {
-        rows.push(measure(&mut model, args, &machine, tokens, prefill, ui)?);
+    let tests = args.tests();
+    let context = tests.iter().map(|test| test.depth + test.tokens).max().unwrap_or(0) + 1;
+    let (mut rows, mut last) = (Vec::new(), None);
+    for threads in args.teams() {
+        // Two models at once may not fit.
+        drop(last.take());
+        let device = Device::open(&args.device, threads)?;
+        let begin = Instant::now();
+        let (name, decoder) = decoder(args, &device, ui)?;
+        let load = begin.elapsed().as_secs_f64();
+        info!("{name}: {} with {} threads, opened in {load:.3} s", device.name(), device.threads());
+        let machine = Machine::new(&device);
+        let mut model = LocalModel::new(decoder, context, CacheType::from(args.cache_type))?;
+        for test in &tests {
+            rows.push(measure(&mut model, args, &machine, *test, ui)?);
+        }
+        last = Some(report::Measured { name, load, model, machine });
     }
-    report(args, &name, &model, bytes, load, &rows)?;
+    let measured = last.context("expected at least one number of threads (-t)")?;
+    measured.report(args.output, &rows)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn decoder(args: &BenchArgs, ui: &Ui) -> Result<(String, Decoder)> {
-    let options = args::options(&args.device, &args.files, 0, args.cache_type);
-    let device = Device::open(&options.device, options.threads)?;
+fn decoder(args: &BenchArgs, device: &Device, ui: &Ui) -> Result<(String, Decoder)> {
     if let Some(name) = &args.synthetic {
-        let known = || synthetic::SHAPES.map(|shape| shape.name).join(", ");
-        let shape = synthetic::Shape::named(name)
-            .with_context(|| format!("--synthetic {name}: expected one of {}", known()))?;
-        return Ok((format!("{name} (synthetic)"), synthetic::decoder(&shape.config(), &device, 1)?));
+        let shape = synthetic::Shape::named(name).context("the shape was checked with the command line")?;
+        return Ok((format!("{name} (synthetic)"), synthetic::decoder(&shape.config(), device, 1)?));
     }
     let path = resolve(args.model.as_deref().context("expected a model (-m) or a shape (--synthetic)")?)?;
-    let opened = Options { load_mode: options.load_mode, i2s_layout: options.i2s_layout };
-    let checkpoint = Checkpoint::open(&path, opened)?;
+    let options =
+        Options { load_mode: args.files.load_mode.into(), i2s_layout: args.files.i2s_layout.format() };
+    let checkpoint = Checkpoint::open(&path, options)?;
     let bar = ui.progress("loading", checkpoint.weight_bytes(), true);
-    let decoder = local::decoder(&checkpoint, &device, &|done, _| bar.set_position(done));
+    let decoder = local::decoder(&checkpoint, device, &|done, _| bar.set_position(done));
     bar.finish_and_clear();
     Ok((path.display().to_string(), decoder?))
 }
 
-/// Runs `tokens` tokens from position `start`: at once, or one by one.
-fn pass(model: &mut LocalModel, start: usize, tokens: usize, at_once: bool) -> Result<()> {
+/// Runs `tokens` tokens from position `start`, `chunk` at a time.
+fn pass(model: &mut LocalModel, start: usize, tokens: usize, chunk: usize) -> Result<()> {
     let vocab = model.vocab_size() as u32;
     let blocks: Vec<u32> = (0..(start + tokens).div_ceil(BLOCK_LEN) as u32).collect();
     let ids: Vec<u32> = (0..tokens as u32).map(|i| (i * 7919 + 13) % vocab).collect();
     let mut logits = Vec::new();
-    let chunk = if at_once { 512 } else { 1 };
     for (i, ids) in ids.chunks(chunk).enumerate() {
         let mut batch = Batch::default();
         batch.push(ids, start + i * chunk, blocks.clone(), Logits::Last);
@@ -173,38 +235,30 @@ fn pass(model: &mut LocalModel, start: usize, tokens: usize, at_once: bool) -> R
     Ok(())
 }
 
-fn measure(
-    model: &mut LocalModel,
-    args: &BenchArgs,
-    machine: &Machine,
-    tokens: usize,
-    prefill: bool,
-    ui: &Ui,
-) -> Result<Row> {
-    let (ceiling, work) = if prefill {
-        (Ceiling::Int8, ternary_weights(model))
+fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Test, ui: &Ui) -> Result<Row> {
+    let Test { tokens, depth, prefill } = test;
+    let (ceiling, work, chunk) = if prefill {
+        (Ceiling::Int8, ternary_weights(model), args.batch_size)
     } else {
-        (Ceiling::Bandwidth, read_bytes(model))
+        (Ceiling::Bandwidth, read_bytes(model), 1)
     };
     let bar = ui.progress("measuring", args.repeat as u64 + 1, false);
-    pass(model, 0, args.depth, true)?;
+    pass(model, 0, depth, args.batch_size)?;
     // Warms caches, pages and threads up.
-    pass(model, args.depth, if prefill { tokens } else { tokens.min(8) }, prefill)?;
+    pass(model, depth, if prefill { tokens } else { tokens.min(8) }, chunk)?;
     bar.inc(1);
     let (mut samples, mut shares) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat {
         let limit = machine.measure(ceiling);
         let begin = Instant::now();
-        pass(model, args.depth, tokens, prefill)?;
+        pass(model, depth, tokens, chunk)?;
         let rate = tokens as f64 / begin.elapsed().as_secs_f64();
         samples.push(rate);
         shares.push(rate * work / limit);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let depth = if args.depth > 0 { format!(" @ d{}", args.depth) } else { String::new() };
-    let test = format!("{}{tokens}{depth}", if prefill { "pp" } else { "tg" });
-    Ok(Row { test, samples, shares, ceiling })
+    Ok(Row { test: test.name(), threads: model.device().threads(), samples, shares, ceiling })
 }
 
 /// Weights of the projections: multiply-adds that every token needs.
@@ -219,115 +273,4 @@ fn read_bytes(model: &LocalModel) -> f64 {
     let decoder = model.decoder();
     let unread = if decoder.lm_head.is_some() { decoder.embed_tokens.bytes() } else { 0 };
     (decoder.weight_bytes() - unread) as f64
-}
-
-fn mean(samples: &[f64]) -> f64 {
-    samples.iter().sum::<f64>() / samples.len() as f64
-}
-
-fn deviation(samples: &[f64]) -> f64 {
-    let mean = mean(samples);
-    let squares: f64 = samples.iter().map(|x| (x - mean).powi(2)).sum();
-    (squares / (samples.len().max(2) - 1) as f64).sqrt()
-}
-
-fn median(samples: &[f64]) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
-}
-
-fn report(
-    args: &BenchArgs,
-    name: &str,
-    model: &LocalModel,
-    bytes: usize,
-    load: f64,
-    rows: &[Row],
-) -> Result<()> {
-    let device = model.device();
-    let parameters = model.config().parameters() as f64;
-    match args.output {
-        Output::Md => {
-            outln!("| model | size | params | backend | threads | test | t/s |")?;
-            outln!("|---|---:|---:|---|---:|---:|---:|---:|")?;
-            for row in rows {
-                outln!(
-                    "| {name} | {:.2} MiB | {:.2} M | {} | {} | {} | {:.2} ± {:.2} | {:.0} % |",
-                    bytes as f64 / f64::from(1 << 20),
-                    parameters / 1e6,
-                    device.name(),
-                    device.threads(),
-                    row.test,
-                    mean(&row.samples),
-                    deviation(&row.samples),
-                    100.0 * median(&row.shares),
-                )?;
-            }
-        }
-        Output::Csv => {
-            outln!("model,size_bytes,parameters,backend,threads,test,mean_tps,stddev_tps")?;
-            for row in rows {
-                let (mean, deviation) = (mean(&row.samples), deviation(&row.samples));
-                outln!(
-                    "{name:?},{bytes},{parameters},{},{},{},{mean},{deviation}",
-                    device.name(),
-                    device.threads(),
-                    row.test
-                )?;
-            }
-        }
-        Output::Json => {
-            outln!("{}", serde_json::to_string_pretty(&receipt(name, model, bytes, load, rows))?)?
-        }
-    }
-    Ok(())
-}
-
-fn receipt(name: &str, model: &LocalModel, bytes: usize, load: f64, rows: &[Row]) -> Value {
-    let device = model.device();
-    let bandwidth = doctor::bandwidth(device.threads());
-    let tests: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "test": row.test,
-                "samples_tps": row.samples,
-                "mean_tps": mean(&row.samples),
-                "stddev_tps": deviation(&row.samples),
-                "median_tps": median(&row.samples),
-                "ceiling": match row.ceiling { Ceiling::Bandwidth => "read bandwidth", Ceiling::Int8 => "int8 peak" },
-                "samples_share": row.shares,
-                "median_share": median(&row.shares),
-            })
-        })
-        .collect();
-    json!({
-        "model": name,
-        "weight_bytes": bytes,
-        "parameters": model.config().parameters(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "commit": option_env!("BITNET_COMMIT"),
-        "command": std::env::args().collect::<Vec<_>>(),
-        "cpu": Topology::detect().model,
-        "backend": device.name(),
-        "threads": device.threads(),
-        "fallbacks": device.fallbacks(),
-        "read_bandwidth_gb_per_s": bandwidth,
-        "load_seconds": load,
-        "pool": device.pool().stats().to_string(),
-        "tests": tests,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_two() {
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert!((deviation(&[1.0, 3.0]) - 2f64.sqrt()).abs() < 1e-12);
-    }
 }

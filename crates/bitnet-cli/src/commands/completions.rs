@@ -18,6 +18,6 @@ pub(crate) struct CompletionsArgs {
 pub(crate) fn run(args: &CompletionsArgs) -> Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut crate::command_line(), "bitnet", &mut script);
-    std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+    crate::ui::out(format_args!("{}", String::from_utf8_lossy(&script)))?;
     Ok(ExitCode::SUCCESS)
 }

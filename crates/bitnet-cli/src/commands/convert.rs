@@ -1,10 +1,6 @@
 //! From one container and format to another.
 
-use crate::{
-    args::FileArgs,
-    session::{interrupt, resolve},
-    ui::Ui,
-};
+use crate::{args::FileArgs, interrupt, session::resolve, ui::Ui};
 use anyhow::{Result, ensure};
 use bitnet_core::Device;
 use bitnet_inference::local;
@@ -20,7 +16,6 @@ use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::Ordering::SeqCst,
     time::Instant,
 };
 
@@ -94,10 +89,10 @@ pub(crate) fn run(args: &ConvertArgs, ui: &Ui) -> Result<ExitCode> {
     let target = Target { ternary: args.to.format(), embedding: args.embedding.map(Embedding::format) };
     let begin = Instant::now();
     let bar = ui.progress("converting", checkpoint.weight_bytes(), true);
-    let stop = interrupt();
+    let writing = interrupt::writing();
     let progress = |bytes| {
         bar.inc(bytes);
-        if stop.load(SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if writing.interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let done = convert::convert(&checkpoint, &tokenizer, &args.output, target, &progress);
     bar.finish_and_clear();

@@ -25,15 +25,42 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         outln!("{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    for (key, value) in report.as_object().into_iter().flatten() {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-            other => other.to_string(),
-        };
-        outln!("{:<28} {text}", key.replace('_', " "))?;
+    for (label, text) in lines(&report) {
+        outln!("{label:<16} {text}")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The report for people.
+fn lines(report: &Value) -> Vec<(&'static str, String)> {
+    let text = |key: &str| match &report[key] {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        Value::Null => "unknown".to_owned(),
+        other => other.to_string(),
+    };
+    let (used, all) = (text("threads_used"), text("hardware_threads"));
+    let threads = |n: &str| if n == "1" { "one thread".to_owned() } else { format!("{n} threads") };
+    vec![
+        ("version", text("version")),
+        ("processor", format!("{} ({})", text("cpu"), text("architecture"))),
+        ("features", text("features")),
+        ("tiers", format!("{}; {} is used", text("tiers"), text("tier_used"))),
+        ("cores", format!("{} physical, {}", text("physical_cores"), threads(&all))),
+        ("threads used", used.clone()),
+        ("memory", format!("{} GiB, {} GiB available", text("memory_gib"), text("memory_available_gib"))),
+        (
+            "read bandwidth",
+            format!(
+                "{} GB/s ({}), {} GB/s (all {all})",
+                text("read_bandwidth_gb_per_s"),
+                threads(&used),
+                text("read_bandwidth_all_threads_gb_per_s"),
+            ),
+        ),
+        ("int8 peak", format!("{} billion operations/s ({})", text("int8_gops_per_s"), threads(&used))),
+        ("model cache", text("model_cache")),
+    ]
 }
 
 fn report() -> Value {
@@ -54,9 +81,14 @@ fn report() -> Value {
         "memory_available_gib": topology.memory.map(|m| gib(m.available)),
         "read_bandwidth_gb_per_s": bandwidth(used),
         "read_bandwidth_all_threads_gb_per_s": bandwidth(topology.usable),
-        "int8_gops_per_s": (2e-9 * ceilings::integer_peak(&Threads::new(used), Kernels::best(), 5)).round(),
+        "int8_gops_per_s": gops(ceilings::integer_peak(&Threads::new(used), Kernels::best(), 5)),
         "model_cache": pull::cache_dir(),
     })
+}
+
+/// Billions of operations a second, from multiply-adds a second: each is two.
+pub(crate) fn gops(multiply_adds: f64) -> f64 {
+    (2e-9 * multiply_adds).round()
 }
 
 /// Gigabytes a second that `threads` threads read.

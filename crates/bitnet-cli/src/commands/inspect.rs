@@ -1,6 +1,6 @@
 //! What is in a model file.
 
-use crate::{args::FileArgs, session::resolve};
+use crate::{args::FileArgs, session::resolve, ui::printable};
 use anyhow::Result;
 use bitnet_core::Device;
 use bitnet_inference::local;
@@ -163,7 +163,7 @@ fn range(values: &[f32]) -> Value {
 fn print_report(report: &Value) -> Result<()> {
     outln!("{}", report["path"].as_str().unwrap_or_default())?;
     if let Some(problem) = report["problem"].as_str() {
-        outln!("cannot be run: {problem}")?;
+        outln!("cannot be run: {}", printable(problem))?;
     }
     if let Some(layout) = report["i2s_layout"]["layout"].as_str() {
         outln!("I2_S layout {layout}, by {}", text(&report["i2s_layout"]["evidence"]))?;
@@ -175,11 +175,13 @@ fn print_report(report: &Value) -> Result<()> {
     for (key, value) in report["metadata"].as_object().into_iter().flatten() {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned).replace('\n', "\\n");
         let cut: String = text.chars().take(SHOWN).collect();
-        outln!("  {key} = {cut}{}", if cut.len() < text.len() { "…" } else { "" })?;
+        let more = if cut.len() < text.len() { "…" } else { "" };
+        outln!("  {} = {}{more}", printable(key), printable(&cut))?;
     }
     outln!("\ntensors")?;
     for tensor in report["tensors"].as_array().into_iter().flatten() {
-        outln!("  {:<48} {:<8} {}", text(&tensor["name"]), text(&tensor["type"]), tensor["shape"])?;
+        let name = printable(text(&tensor["name"]));
+        outln!("  {name:<48} {:<8} {}", text(&tensor["type"]), tensor["shape"])?;
     }
     let ternary = report["ternary"].as_array();
     if ternary.is_some_and(|t| !t.is_empty()) {

@@ -5,9 +5,10 @@ use crate::{
     npy,
     session::Session,
     ui::Ui,
+    values::{self, Ids},
 };
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use bitnet_inference::LanguageModel;
+use anyhow::{Result, anyhow, bail, ensure};
+use bitnet_inference::{EngineOptions, LanguageModel};
 use bitnet_model::batch::{BLOCK_LEN, Batch, Logits};
 use clap::Args;
 use std::{path::PathBuf, process::ExitCode};
@@ -27,7 +28,7 @@ pub(crate) struct LogitsArgs {
         conflicts_with = "prompt",
         required_unless_present = "prompt"
     )]
-    ids: Option<String>,
+    ids: Option<Ids>,
     /// A text; the model's first token is put before it.
     #[arg(short, long, env = "BITNET_PROMPT")]
     prompt: Option<String>,
@@ -35,17 +36,24 @@ pub(crate) struct LogitsArgs {
     #[arg(short, long, value_name = "OUT.npy", env = "BITNET_OUT")]
     out: PathBuf,
     /// Tokens of a forward pass; 0 for the whole prompt. The logits do not depend on it.
-    #[arg(long, default_value_t = 0, value_name = "N", env = "BITNET_CHUNK")]
+    #[arg(long, default_value_t = 0, value_name = "N", env = "BITNET_CHUNK", value_parser = values::from(0))]
     chunk: usize,
     /// How keys and values are stored.
-    #[arg(long, default_value = "f32", env = "BITNET_CACHE_TYPE")]
+    #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f32", env = "BITNET_CACHE_TYPE")]
     cache_type: Cache,
 }
 
 pub(crate) fn run(args: &LogitsArgs, ui: &Ui) -> Result<ExitCode> {
-    let listed = args.ids.as_deref().map(ids).transpose()?;
+    let same = args.model.model.canonicalize().ok().is_some_and(|m| args.out.canonicalize().ok() == Some(m));
+    ensure!(!same, "{} is the model itself; choose another name for the output", args.out.display());
+    let listed = match &args.ids {
+        Some(Ids::List(ids)) => Some(ids.clone()),
+        Some(Ids::File(path)) => Some(npy::read_ids(path)?),
+        None => None,
+    };
     let room = listed.as_ref().map_or(0, Vec::len);
-    let session = Session::open(&args.model.model, &args.model.options(room, args.cache_type), ui)?;
+    let options = args.model.options(room, args.cache_type);
+    let session = Session::open(&args.model.model, &options, EngineOptions::default(), ui)?;
     let tokens = match (listed, &args.prompt) {
         (Some(ids), _) => ids,
         (None, Some(prompt)) => session.tokenizer.encode(prompt, true)?,
@@ -71,12 +79,4 @@ pub(crate) fn run(args: &LogitsArgs, ui: &Ui) -> Result<ExitCode> {
     }
     out.finish()?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn ids(text: &str) -> Result<Vec<u32>> {
-    if text.ends_with(".npy") {
-        return npy::read_ids(text.as_ref());
-    }
-    let one = |id: &str| id.trim().parse().with_context(|| format!("--ids: {id:?} is not a token id"));
-    text.split(',').map(one).collect()
 }

@@ -37,11 +37,6 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// What runs without a command.
-    pub(crate) fn demo() -> Self {
-        Self::Demo(demo::DemoArgs::default())
-    }
-
     pub(crate) fn run(self, ui: &Ui) -> Result<ExitCode> {
         match self {
             Self::Run(args) => run::run(&args, ui),
@@ -53,7 +48,7 @@ impl Command {
             Self::Perplexity(args) => perplexity::run(&args, ui),
             Self::Logits(args) => logits::run(&args, ui),
             Self::Bench(args) => bench::run(&args, ui),
-            Self::Tokenize(args) => tokenize::run(&args),
+            Self::Tokenize(args) => tokenize::run(&args, ui),
             Self::Doctor(args) => doctor::run(&args),
             Self::Pull(args) => pull::run(&args, ui),
             Self::Completions(args) => completions::run(&args),

@@ -5,9 +5,13 @@ use crate::{
     npy,
     session::{Session, read_text},
     ui::Ui,
+    values,
 };
 use anyhow::{Result, bail, ensure};
-use bitnet_inference::perplexity::{self, Nll, Protocol};
+use bitnet_inference::{
+    EngineOptions,
+    perplexity::{self, Nll, Protocol},
+};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
@@ -45,16 +49,16 @@ pub(crate) struct PerplexityArgs {
     #[arg(long, value_name = "FILE.npy", env = "BITNET_IDS")]
     ids: Option<PathBuf>,
     /// Tokens of a window.
-    #[arg(short, long, default_value_t = 512, value_name = "N", env = "BITNET_CTX_SIZE")]
+    #[arg(short, long, default_value_t = 512, value_name = "N", env = "BITNET_CTX_SIZE", value_parser = values::from(2))]
     ctx_size: usize,
     /// Most windows; 0 for all.
-    #[arg(long, default_value_t = 0, value_name = "N", env = "BITNET_CHUNKS")]
+    #[arg(long, default_value_t = 0, value_name = "N", env = "BITNET_CHUNKS", value_parser = values::from(0))]
     chunks: usize,
     /// Which positions are scored.
     #[arg(long, default_value = "full", env = "BITNET_PROTOCOL")]
     protocol: Scored,
     /// How keys and values are stored.
-    #[arg(long, default_value = "f32", env = "BITNET_CACHE_TYPE")]
+    #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f32", env = "BITNET_CACHE_TYPE")]
     cache_type: Cache,
     /// Write one JSON object.
     #[arg(long, env = "BITNET_JSON")]
@@ -62,9 +66,8 @@ pub(crate) struct PerplexityArgs {
 }
 
 pub(crate) fn run(args: &PerplexityArgs, ui: &Ui) -> Result<ExitCode> {
-    ensure!(args.ctx_size > 1, "-c {}: expected at least 2 tokens", args.ctx_size);
     let options = args.model.options(args.ctx_size, args.cache_type);
-    let session = Session::open(&args.model.model, &options, ui)?;
+    let session = Session::open(&args.model.model, &options, EngineOptions::default(), ui)?;
     let (tokenizer, mut model) = (session.tokenizer, session.engine.into_model());
     let tokens = match (&args.ids, &args.file) {
         (Some(ids), _) => npy::read_ids(ids)?,

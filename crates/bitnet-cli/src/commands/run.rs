@@ -1,16 +1,21 @@
 //! Continues a text.
 
 use crate::{
-    args::{ContextArgs, ModelArgs, SamplingArgs},
+    args::{ContextArgs, ModelArgs, SamplingArgs, StopArgs},
+    interrupt,
     session::{Session, read_text},
-    ui::Ui,
+    ui::{self, Ui},
+    values,
 };
 use anyhow::{Result, bail};
-use bitnet_inference::{Generation, Request, StopRules, TokenLogprob};
+use bitnet_inference::{
+    Event, FinishReason, Generation, Request, Stats, TextStream, TokenLogprob, request::MAX_LOGPROBS,
+};
+use bitnet_model::Tokenizer;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -29,25 +34,15 @@ pub(crate) struct RunArgs {
     /// File with the text to continue; - for stdin.
     #[arg(short, long, value_name = "FILE", env = "BITNET_FILE")]
     file: Option<PathBuf>,
-    /// Most tokens to write; -1 goes on to the end of the context.
-    #[arg(short = 'n', long, default_value_t = -1, value_name = "N", env = "BITNET_PREDICT", allow_negative_numbers = true)]
-    predict: i64,
-    /// Read \n, \t and \\ in the prompt as the characters that they stand for.
-    #[arg(short, long, env = "BITNET_ESCAPE")]
-    escape: bool,
+    #[command(flatten)]
+    stop: StopArgs,
     /// Read names of control tokens in the prompt, such as <|eot_id|>, as those tokens.
     #[arg(long, env = "BITNET_SPECIAL")]
     special: bool,
-    /// End the text at this string; may be given several times.
-    #[arg(short, long, value_name = "STRING", env = "BITNET_REVERSE_PROMPT")]
-    reverse_prompt: Vec<String>,
-    /// Go on where the model would end the text.
-    #[arg(long, env = "BITNET_IGNORE_EOS")]
-    ignore_eos: bool,
     /// Write JSON lines with log-probabilities of the tokens and this many alternatives, instead of text.
-    #[arg(long, value_name = "N", env = "BITNET_LOG_PROBS")]
+    #[arg(long, value_name = "N", env = "BITNET_LOG_PROBS", value_parser = values::up_to(MAX_LOGPROBS))]
     log_probs: Option<usize>,
-    /// Write the prompt before its continuation.
+    /// Write the prompt before its continuation; with log-probabilities, their lines for the prompt too.
     #[arg(long, env = "BITNET_ECHO")]
     echo: bool,
     /// Say how long everything took and how much memory it used.
@@ -60,41 +55,60 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Result<ExitCode> {
-    let params = args.sampling.params()?;
     let prompt = prompt(args)?;
     let options = args.model.options(args.context.ctx_size, args.context.cache_type);
-    let mut session = Session::open(&args.model.model, &options, ui)?;
-    let tokenizer = &session.tokenizer;
-    let tokens = if args.special {
-        tokenizer.encode_with_control(&prompt, true)
-    } else {
-        tokenizer.encode(&prompt, true)
-    }?;
-    let stop = StopRules {
-        eos: tokenizer.eos().to_vec(),
-        ignore_eos: args.ignore_eos,
-        strings: args.reverse_prompt.clone(),
-        ..StopRules::default()
-    };
-    let max_tokens = usize::try_from(args.predict).ok();
-    let request =
-        Request { tokens, params, stop, max_tokens, logprobs: args.log_probs, ..Request::default() };
-    if args.echo {
-        std::io::stdout().write_all(prompt.as_bytes())?;
-    }
+    let mut session = Session::open(&args.model.model, &options, args.context.engine(), ui)?;
+    let request = request(args, &session.tokenizer, &prompt, ui)?;
     let generation = if args.log_probs.is_some() {
         scored(&mut session, request)?
     } else {
-        session.stream(request, args.special)?
-    };
-    if args.log_probs.is_none() {
+        if args.echo {
+            ui::out(format_args!("{prompt}"))?;
+        }
+        let generation = session.stream(request, args.special)?;
         outln!()?;
-    }
+        generation
+    };
+    session.explain_end(&generation, args.stop.limit(), ui);
     if args.show_timings {
         ui.figures(session.timings(&generation));
         ui.figures(session.memory());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: &RunArgs, tokenizer: &Tokenizer, prompt: &str, ui: &Ui) -> Result<Request> {
+    let mut tokens = if args.special {
+        tokenizer.encode_with_control(prompt, true)
+    } else {
+        tokenizer.encode(prompt, true)
+    }?;
+    // A rendered chat names the first token itself.
+    if args.special && tokens.len() > 1 && tokenizer.bos() == Some(tokens[1]) && tokens[0] == tokens[1] {
+        tokens.remove(0);
+    }
+    if !args.special
+        && let Some(name) = control_token(tokenizer, prompt)?
+    {
+        ui.note(format!(
+            "{name} in the prompt is read as plain text; --special reads it as the control token"
+        ));
+    }
+    Ok(Request {
+        tokens,
+        params: args.sampling.params(),
+        stop: args.stop.rules(tokenizer.eos()),
+        max_tokens: args.stop.limit(),
+        logprobs: args.log_probs,
+        prompt_logprobs: args.log_probs.filter(|_| args.echo),
+    })
+}
+
+/// The first name of a control token in a text.
+fn control_token(tokenizer: &Tokenizer, text: &str) -> Result<Option<String>> {
+    let tokens = tokenizer.encode_with_control(text, false)?;
+    let control = tokens.into_iter().find(|&token| tokenizer.is_special(token));
+    Ok(control.and_then(|token| tokenizer.token(token)))
 }
 
 fn prompt(args: &RunArgs) -> Result<String> {
@@ -106,62 +120,105 @@ fn prompt(args: &RunArgs) -> Result<String> {
         }
         (None, None) => read_text(Path::new("-"))?,
     };
-    Ok(if args.escape { unescape(&text) } else { text })
+    Ok(args.stop.unescaped(&text))
 }
 
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        let next = if c == '\\' { chars.clone().next() } else { None };
-        let plain = match next {
-            Some('n') => '\n',
-            Some('t') => '\t',
-            Some('r') => '\r',
-            Some(c @ ('\\' | '\'' | '"')) => c,
-            _ => {
-                out.push(c);
-                continue;
-            }
-        };
-        out.push(plain);
-        chars.next();
-    }
-    out
-}
-
-/// Writes a JSON line for every token.
+/// Writes a JSON line for every token, as soon as it is there.
 fn scored(session: &mut Session, request: Request) -> Result<Generation> {
-    let tokenizer = session.tokenizer.clone();
-    let bytes = |id: u32| tokenizer.token_bytes(id).unwrap_or_default().to_vec();
-    let interrupt = crate::session::interrupt();
-    let generation = bitnet_inference::generate(&mut session.engine, request, bytes, |_| {
-        if interrupt.load(std::sync::atomic::Ordering::SeqCst) {
-            std::ops::ControlFlow::Break(())
-        } else {
-            std::ops::ControlFlow::Continue(())
-        }
-    })?;
-    let mut out = std::io::stdout().lock();
-    let entry = |score: &TokenLogprob| {
-        let text =
-            String::from_utf8_lossy(tokenizer.token_bytes(score.token).unwrap_or_default()).into_owned();
-        json!({ "id": score.token, "text": text, "logprob": score.logprob })
-    };
-    for (score, top) in &generation.logprobs {
-        let mut line = entry(score);
-        line["top"] = top.iter().map(entry).collect();
-        writeln!(out, "{line}")?;
+    let writing = interrupt::writing();
+    let mut lines = Lines::new(&session.tokenizer, &request);
+    if request.prompt_logprobs.is_some() {
+        lines.first(request.tokens[0])?;
     }
-    Ok(generation)
+    let id = session.engine.submit(request)?;
+    let mut reason = None;
+    while reason.is_none() {
+        for event in session.engine.step()? {
+            // A stop string in the last token allowed counts as the stop.
+            let ended = lines.take(event)?;
+            reason = reason.or(ended);
+        }
+        if writing.interrupted() {
+            reason.get_or_insert(FinishReason::Cancelled);
+        }
+    }
+    if let Some(Event::Finished { stats, .. }) = session.engine.cancel(id) {
+        lines.stats = stats;
+    }
+    Ok(lines.generation(reason.unwrap_or(FinishReason::Cancelled)))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// JSON lines of tokens and what is known of them in the end.
+struct Lines {
+    tokenizer: Tokenizer,
+    stops: TextStream,
+    text: String,
+    tokens: Vec<u32>,
+    stats: Stats,
+}
 
-    #[test]
-    fn escapes_become_the_characters_that_they_stand_for() {
-        assert_eq!(unescape(r"a\nb\\n\x\"), "a\nb\\n\\x\\");
+impl Lines {
+    fn new(tokenizer: &Tokenizer, request: &Request) -> Self {
+        Self {
+            tokenizer: tokenizer.clone(),
+            stops: TextStream::new(&request.stop),
+            text: String::new(),
+            tokens: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Nothing predicts the first token of a prompt.
+    fn first(&self, token: u32) -> Result<()> {
+        outln!("{}", json!({ "id": token, "text": self.name(token), "logprob": null, "top": [] }))?;
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event) -> Result<Option<FinishReason>> {
+        match event {
+            Event::Prompt { score, top, .. } => self.line(&score, &top)?,
+            Event::Token { token, logprob, top, .. } => {
+                self.tokens.push(token);
+                self.line(&TokenLogprob { token, logprob: logprob.unwrap_or_default() }, &top)?;
+                let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
+                return Ok(self.stops.push(bytes, &mut self.text).map(FinishReason::StopString));
+            }
+            Event::Finished { reason, stats, .. } => {
+                self.stats = stats;
+                return Ok(Some(reason));
+            }
+            Event::Failed { error, .. } => return Err(error.into()),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn line(&self, score: &TokenLogprob, top: &[TokenLogprob]) -> Result<()> {
+        let mut line = self.entry(score);
+        line["top"] = top.iter().map(|score| self.entry(score)).collect();
+        outln!("{line}")?;
+        Ok(())
+    }
+
+    fn entry(&self, score: &TokenLogprob) -> Value {
+        json!({ "id": score.token, "text": self.name(score.token), "logprob": score.logprob })
+    }
+
+    fn name(&self, token: u32) -> String {
+        String::from_utf8_lossy(self.tokenizer.token_bytes(token).unwrap_or_default()).into_owned()
+    }
+
+    fn generation(self, reason: FinishReason) -> Generation {
+        Generation {
+            tokens: self.tokens,
+            logprobs: Vec::new(),
+            prompt_logprobs: Vec::new(),
+            text: self.text,
+            reason,
+            prompt_tokens: self.stats.prompt_tokens,
+            cached_tokens: self.stats.cached_tokens,
+            prefill: self.stats.prefill,
+            decode: self.stats.decode,
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! Text to token ids and back.
 
-use crate::session::{read_text, resolve};
-use anyhow::{Context, Result, bail};
+use crate::{
+    session::{read_text, resolve},
+    ui::Ui,
+};
+use anyhow::{Result, bail};
 use bitnet_model::{
     Tokenizer,
     weights::{LoadMode, Source},
@@ -34,10 +37,10 @@ pub(crate) struct TokenizeArgs {
     json: bool,
 }
 
-pub(crate) fn run(args: &TokenizeArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &TokenizeArgs, ui: &Ui) -> Result<ExitCode> {
     let source = Source::open(resolve(&args.model)?, LoadMode::Mmap)?;
     let (tokenizer, notes) = Tokenizer::of(&source)?;
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().for_each(|note| ui.note(note));
     if let Some(id) = args.ids.iter().find(|&&id| tokenizer.token_bytes(id).is_none()) {
         bail!("there is no token {id}; the vocabulary has {}", tokenizer.vocab_size());
     }
@@ -47,7 +50,7 @@ pub(crate) fn run(args: &TokenizeArgs) -> Result<ExitCode> {
     }
     let text = match &args.text {
         Some(text) => text.clone(),
-        None => read_text("-".as_ref()).context("stdin")?,
+        None => read_text("-".as_ref())?,
     };
     let framed = !args.no_bos;
     let ids = if args.special {

@@ -1,0 +1,141 @@
+//! What was measured, as a table or a receipt.
+
+use super::{Ceiling, Machine, Output, Row};
+use crate::commands::doctor;
+use anyhow::Result;
+use bitnet_core::cpu::topology::Topology;
+use bitnet_inference::local::LocalModel;
+use serde_json::{Value, json};
+
+/// A model that was measured, and where.
+pub(super) struct Measured {
+    pub(super) name: String,
+    /// Seconds that opening it took.
+    pub(super) load: f64,
+    pub(super) model: LocalModel,
+    pub(super) machine: Machine,
+}
+
+impl Measured {
+    pub(super) fn report(&self, output: Output, rows: &[Row]) -> Result<()> {
+        match output {
+            Output::Md => self.markdown(rows),
+            Output::Csv => self.csv(rows),
+            Output::Json => Ok(outln!("{}", serde_json::to_string_pretty(&self.receipt(rows))?)?),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.model.decoder().weight_bytes()
+    }
+
+    fn markdown(&self, rows: &[Row]) -> Result<()> {
+        let (name, backend) = (&self.name, self.model.device().name());
+        let size = self.bytes() as f64 / f64::from(1 << 20);
+        let parameters = self.model.config().parameters() as f64 / 1e6;
+        outln!("| model | size | params | backend | threads | test | t/s | of peak |")?;
+        outln!("|---|---:|---:|---|---:|---:|---:|---:|")?;
+        for row in rows {
+            let (mean, deviation) = (mean(&row.samples), deviation(&row.samples));
+            let (test, share) = (&row.test, 100.0 * median(&row.shares));
+            outln!(
+                "| {name} | {size:.2} MiB | {parameters:.2} M | {backend} | {} | {test} | {mean:.2} ± {deviation:.2} | {share:.0} % |",
+                row.threads,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn csv(&self, rows: &[Row]) -> Result<()> {
+        let (bytes, parameters) = (self.bytes(), self.model.config().parameters());
+        let (name, backend) = (self.name.replace('"', "\"\""), self.model.device().name());
+        outln!("model,size_bytes,parameters,backend,threads,test,mean_tps,stddev_tps,ceiling,share_of_peak")?;
+        for row in rows {
+            outln!(
+                "\"{name}\",{bytes},{parameters},{backend},{},{},{},{},{},{}",
+                row.threads,
+                row.test,
+                mean(&row.samples),
+                deviation(&row.samples),
+                row.ceiling.name(),
+                median(&row.shares),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// With several numbers of threads, what is not said of each test is true of the last number.
+    fn receipt(&self, rows: &[Row]) -> Value {
+        let device = self.model.device();
+        json!({
+            "model": self.name,
+            "weight_bytes": self.bytes(),
+            "parameters": self.model.config().parameters(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "commit": option_env!("BITNET_COMMIT"),
+            "command": std::env::args().collect::<Vec<_>>(),
+            "cpu": Topology::detect().model,
+            "backend": device.name(),
+            "threads": device.threads(),
+            "fallbacks": device.fallbacks(),
+            "read_bandwidth_gb_per_s": doctor::bandwidth(device.threads()),
+            "int8_gops_per_s": doctor::gops(self.machine.measure(Ceiling::Int8)),
+            "load_seconds": self.load,
+            "pool": device.pool().stats().to_string(),
+            "tests": rows.iter().map(Row::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        json!({
+            "test": self.test,
+            "threads": self.threads,
+            "samples_tps": self.samples,
+            "mean_tps": mean(&self.samples),
+            "stddev_tps": deviation(&self.samples),
+            "median_tps": median(&self.samples),
+            "ceiling": self.ceiling.name(),
+            "samples_share": self.shares,
+            "median_share": median(&self.shares),
+        })
+    }
+}
+
+impl Ceiling {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bandwidth => "read bandwidth",
+            Self::Int8 => "int8 peak",
+        }
+    }
+}
+
+fn mean(samples: &[f64]) -> f64 {
+    samples.iter().sum::<f64>() / samples.len() as f64
+}
+
+fn deviation(samples: &[f64]) -> f64 {
+    let mean = mean(samples);
+    let squares: f64 = samples.iter().map(|x| (x - mean).powi(2)).sum();
+    (squares / (samples.len().max(2) - 1) as f64).sqrt()
+}
+
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_two() {
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert!((deviation(&[1.0, 3.0]) - 2f64.sqrt()).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,56 @@
+//! `bitnet bench` and `bitnet doctor`.
+
+mod common;
+
+use common::{succeeds, testdata};
+
+#[test]
+fn bench_writes_a_table_with_a_cell_for_every_column() {
+    let args = ["bench", "--synthetic", "tiny", "-p", "16", "-n", "4", "-r", "1", "-t", "1,2", "-d", "0,32"];
+    let table = succeeds(&args);
+    assert!(table.contains("| pp16 |") && table.contains("| tg4 @ d32 |"), "{table}");
+    assert_eq!(table.lines().count(), 2 + 2 * 4);
+    assert!(table.lines().all(|line| line.matches('|').count() == 9), "{table}");
+}
+
+#[test]
+fn bench_writes_csv_with_a_value_for_every_column() {
+    let table = succeeds(&[
+        "bench",
+        "--synthetic",
+        "tiny",
+        "--n-prompt",
+        "16",
+        "--n-gen",
+        "4",
+        "--repetitions",
+        "1",
+        "-o",
+        "csv",
+    ]);
+    assert!(table.lines().all(|line| line.split(',').count() == 10), "{table}");
+}
+
+#[test]
+fn bench_writes_a_receipt() {
+    let model = testdata("bitnet-packed");
+    let json = succeeds(&["bench", "-m", &model, "-p", "16", "-n", "4", "-r", "2", "-o", "json"]);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["tests"][1]["samples_tps"].as_array().unwrap().len(), 2);
+    assert_eq!(value["fallbacks"], 0);
+    assert!(value["int8_gops_per_s"].as_f64().unwrap() > 0.0);
+    assert!(value["commit"].is_null() || value["commit"].as_str().unwrap().len() == 40);
+}
+
+#[test]
+fn doctor_names_the_tier_that_would_be_used() {
+    let value: serde_json::Value = serde_json::from_str(&succeeds(&["doctor", "--json"])).unwrap();
+    assert!(value["tiers"].as_array().unwrap().contains(&value["tier_used"]));
+    assert!(value["read_bandwidth_gb_per_s"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn doctor_gives_its_figures_units() {
+    let report = succeeds(&["doctor"]);
+    assert!(report.contains("GB/s") && report.contains("GiB") && !report.contains("gb per s"), "{report}");
+}
