@@ -76,6 +76,10 @@ impl fmt::Debug for Buffer {
 }
 
 fn check<T: Element>(bytes: &[u8], range: &Range<usize>) -> Result<()> {
+    if range.start > range.end {
+        let (start, len, extent) = (range.start, range.len(), range.end);
+        return Err(Error::Range { op: "elements", start, len, extent });
+    }
     let (size, align) = (size_of::<T>(), align_of::<T>());
     let wanted = range.end.saturating_mul(size);
     let misaligned = bytes.as_ptr() as usize % align;
@@ -88,7 +92,7 @@ fn check<T: Element>(bytes: &[u8], range: &Range<usize>) -> Result<()> {
 /// Reads `range`, in elements, of `bytes` as elements.
 ///
 /// # Errors
-/// Where the bytes are too few or not aligned.
+/// Where the range is reversed, or the bytes are too few or not aligned.
 pub fn elements<T: Element>(bytes: &[u8], range: Range<usize>) -> Result<&[T]> {
     check::<T>(bytes, &range)?;
     let start = bytes.as_ptr().cast::<T>();
@@ -101,7 +105,7 @@ pub fn elements<T: Element>(bytes: &[u8], range: Range<usize>) -> Result<&[T]> {
 /// Reads `range`, in elements, of `bytes` as elements for writing.
 ///
 /// # Errors
-/// Where the bytes are too few or not aligned.
+/// Where the range is reversed, or the bytes are too few or not aligned.
 pub fn elements_mut<T: Element>(bytes: &mut [u8], range: Range<usize>) -> Result<&mut [T]> {
     check::<T>(bytes, &range)?;
     let start = bytes.as_mut_ptr().cast::<T>();
@@ -122,4 +126,19 @@ pub fn as_bytes_mut<T: Element>(elements: &mut [T]) -> &mut [u8] {
     let len = size_of_val(elements);
     // SAFETY: an `Element` has no padding, every bit pattern is one, and the slice covers `len` bytes.
     unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast::<u8>(), len) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::reversed_empty_ranges, reason = "such a range is what is refused")]
+    fn a_reversed_range_is_refused() {
+        let mut bytes = [0u8; 4];
+        assert!(matches!(elements::<u8>(&bytes, 5..0), Err(Error::Range { start: 5, .. })));
+        assert!(matches!(elements_mut::<u8>(&mut bytes, 5..0), Err(Error::Range { start: 5, .. })));
+        assert!(elements::<u8>(&bytes, 5..5).is_err());
+        assert_eq!(elements::<u8>(&bytes, 4..4).unwrap(), [0u8; 0]);
+    }
 }

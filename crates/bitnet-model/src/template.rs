@@ -1,17 +1,34 @@
 //! Chat templates: Jinja from a file that nobody trusts, in a sandbox without files, network, clock or endless loops.
 
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde};
+use minijinja::{
+    Environment, ErrorKind, State, UndefinedBehavior, Value,
+    syntax::SyntaxConfig,
+    value::{Kwargs, Serde, ValueKind},
+};
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::{
+    io,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
-/// Longest template.
-const MAX_SOURCE: usize = 1 << 20;
+/// Longest template; real ones have up to 20 KB, and reading one can take time that grows with the square of its length.
+const MAX_SOURCE: usize = 64 << 10;
 /// Longest text that a template may write.
 const MAX_OUTPUT: usize = 64 << 20;
 /// Instructions that a template may run; real ones take a few hundred a message.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 2_000_000;
 /// Depth of nested calls.
 const DEPTH: usize = 100;
+/// Depth of values that become JSON.
+const JSON_DEPTH: usize = 100;
+/// Stack of the thread that a template runs on. The interpreter shows, compares and drops nested values by recursion, and
+/// [`FUEL`] pays for a million levels. Only what is touched takes memory.
+const STACK: usize = 1 << 30;
+/// Time for a template. The interpreter asks no fuel for hashing a value, which can be small in memory and endless as a tree; the
+/// thread that does it is left alone.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,9 +85,8 @@ pub enum Error {
 }
 
 /// A chat template.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
     source: String,
     bos: String,
     eos: String,
@@ -79,32 +95,13 @@ pub struct ChatTemplate {
 const NAME: &str = "chat";
 /// Begins the message of an error that the template raised itself.
 const RAISED: &str = "\u{1}raised\u{1}";
+const TOO_DEEP: &str = "a value that is nested too deep";
 
 impl ChatTemplate {
-    /// Compiles a template; the texts of the first and last token are what it knows as `bos_token` and `eos_token`.
-    ///
-    /// # Errors
-    /// Where it is too long or not Jinja.
-    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, Error> {
-        if source.len() > MAX_SOURCE {
-            return Err(Error::TooLong { bytes: source.len(), limit: MAX_SOURCE });
-        }
-        let mut environment = Environment::new();
-        // As transformers renders them.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|e| Error::Syntax { reason: e.to_string() })?);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(DEPTH);
-        environment.add_function("raise_exception", |reason: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{reason}")))
-        });
-        environment.add_filter("tojson", to_json);
-        environment
-            .add_template_owned(NAME, source.to_owned())
-            .map_err(|e| Error::Syntax { reason: e.to_string() })?;
-        Ok(Self { environment, source: source.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() })
+    /// A template, which is compiled when it renders: a model with a broken one still continues text. The texts of the first
+    /// and last token are what it knows as `bos_token` and `eos_token`.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Self {
+        Self { source: source.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() }
     }
 
     /// The text of the template.
@@ -115,71 +112,168 @@ impl ChatTemplate {
     /// The text of a conversation, ending with what begins an answer if that is asked for.
     ///
     /// # Errors
-    /// Where the template refuses, fails or does not come to an end.
+    /// Where the template is too long or not Jinja, refuses, fails or does not come to an end.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
+        if self.source.len() > MAX_SOURCE {
+            return Err(Error::TooLong { bytes: self.source.len(), limit: MAX_SOURCE });
+        }
+        let (template, messages) = (self.clone(), messages.to_vec());
+        let (send, receive) = mpsc::sync_channel(1);
+        let work = move || {
+            // Nobody listens any more behind the deadline.
+            let _ = send.send(template.render_here(&messages, add_generation_prompt));
+        };
+        let thread = thread::Builder::new().name("template".to_owned()).stack_size(STACK);
+        thread.spawn(work).map_err(|e| Error::Failed { reason: format!("no thread to run it on: {e}") })?;
+        receive.recv_timeout(DEADLINE).unwrap_or_else(|error| match error {
+            RecvTimeoutError::Timeout => Err(Error::Endless { limit: "10 seconds" }),
+            RecvTimeoutError::Disconnected => {
+                Err(Error::Failed { reason: "the interpreter panicked".to_owned() })
+            }
+        })
+    }
+
+    fn render_here(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
+        let environment = environment(&self.source)?;
         let context = minijinja::context! {
             messages => Value::from(Serde(messages)),
             add_generation_prompt => add_generation_prompt,
             bos_token => &self.bos,
             eos_token => &self.eos,
         };
-        let template = self.environment.get_template(NAME).map_err(failure)?;
+        let template = environment.get_template(NAME).map_err(failure)?;
         let mut out = Bounded(Vec::new());
         template.render_captured_to(context, &mut out).map_err(failure)?;
         String::from_utf8(out.0).map_err(|e| Error::Failed { reason: e.to_string() })
     }
 }
 
-impl std::fmt::Debug for ChatTemplate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("ChatTemplate").field(&self.source).finish()
+/// The sandbox, with a template in it.
+fn environment(source: &str) -> Result<Environment<'static>, Error> {
+    let invalid = |e: minijinja::Error| Error::Syntax { reason: e.to_string() };
+    let mut environment = Environment::new();
+    // As transformers renders them.
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.map_err(invalid)?);
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(DEPTH);
+    environment.add_function("raise_exception", |reason: String| -> Result<Value, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{reason}")))
+    });
+    environment.add_filter("tojson", to_json);
+    environment.add_template_owned(NAME, without_generation(source)).map_err(invalid)?;
+    Ok(environment)
+}
+
+/// The template with `{% generation %}` blocks, in which transformers marks the model's own words for training, as blocks that
+/// do nothing.
+fn without_generation(source: &str) -> String {
+    let (mut text, mut rest) = (String::with_capacity(source.len()), source);
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at + 2);
+        text.push_str(before);
+        let name = tag.trim_start_matches(['-', '+']).trim_start();
+        text.push_str(&tag[..tag.len() - name.len()]);
+        let known = [("generation", "with"), ("endgeneration", "endwith")];
+        let found = known.into_iter().find_map(|(from, to)| Some((name.strip_prefix(from)?, to)));
+        rest = match found {
+            Some((after, to)) if after.trim_start().trim_start_matches(['-', '+']).starts_with("%}") => {
+                text.push_str(to);
+                after
+            }
+            _ => name,
+        };
     }
+    text + rest
 }
 
 /// JSON as Python writes it: spaces after commas and colons, nothing escaped for HTML.
-fn to_json(value: Value, options: minijinja::value::Kwargs) -> Result<String, minijinja::Error> {
+fn to_json(state: &State<'_, '_>, value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     let _: Option<bool> = options.get("ensure_ascii")?;
     options.assert_all_used()?;
-    let wrong = |e: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string());
-    let value = serde_json::to_value(&value).map_err(wrong)?;
-    let mut text = String::new();
-    write_json(&value, indent.map(|n| n.min(16)), 0, &mut text);
-    Ok(text)
+    let mut json = Json { state, indent: indent.map(|n| n.min(16)), text: String::new() };
+    json.value(&value, 0)?;
+    Ok(json.text)
 }
 
-fn write_json(value: &serde_json::Value, indent: Option<usize>, depth: usize, out: &mut String) {
-    let line = |depth: usize, out: &mut String| {
-        if let Some(indent) = indent {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', indent * depth));
+/// A JSON text as it grows.
+struct Json<'a, 'env> {
+    state: &'a State<'a, 'env>,
+    indent: Option<usize>,
+    text: String,
+}
+
+impl Json<'_, '_> {
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
+        if depth > JSON_DEPTH {
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, TOO_DEEP));
         }
-    };
-    let comma = if indent.is_some() { "," } else { ", " };
-    match value {
-        serde_json::Value::Array(list) if !list.is_empty() => {
-            out.push('[');
-            for (i, value) in list.iter().enumerate() {
-                out.push_str(if i > 0 { comma } else { "" });
-                line(depth + 1, out);
-                write_json(value, indent, depth + 1, out);
+        self.state.consume_fuel(1)?;
+        match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable => self.list(value, depth),
+            ValueKind::Map => self.map(value, depth),
+            _ => self.scalar(value),
+        }
+    }
+
+    fn list(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
+        let mut empty = true;
+        self.text.push('[');
+        for item in value.try_iter()? {
+            self.separate(&mut empty, depth + 1);
+            self.value(&item, depth + 1)?;
+        }
+        self.close(']', empty, depth);
+        Ok(())
+    }
+
+    fn map(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
+        let mut empty = true;
+        self.text.push('{');
+        for key in value.try_iter()? {
+            self.separate(&mut empty, depth + 1);
+            match key.kind() {
+                ValueKind::String => self.scalar(&key)?,
+                _ => self.scalar(&Value::from(key.to_string()))?,
             }
-            line(depth, out);
-            out.push(']');
+            self.text.push_str(": ");
+            self.value(&value.get_item(&key)?, depth + 1)?;
         }
-        serde_json::Value::Object(map) if !map.is_empty() => {
-            out.push('{');
-            for (i, (key, value)) in map.iter().enumerate() {
-                out.push_str(if i > 0 { comma } else { "" });
-                line(depth + 1, out);
-                out.push_str(&serde_json::Value::from(key.as_str()).to_string());
-                out.push_str(": ");
-                write_json(value, indent, depth + 1, out);
-            }
-            line(depth, out);
-            out.push('}');
+        self.close('}', empty, depth);
+        Ok(())
+    }
+
+    fn scalar(&mut self, value: &Value) -> Result<(), minijinja::Error> {
+        let wrong = |e: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string());
+        let text = serde_json::to_string(value).map_err(wrong)?;
+        // What the interpreter asks for a byte of its own output.
+        self.state.consume_fuel(text.len() as u64 / 4)?;
+        self.text.push_str(&text);
+        Ok(())
+    }
+
+    fn separate(&mut self, empty: &mut bool, depth: usize) {
+        if !std::mem::take(empty) {
+            self.text.push_str(if self.indent.is_some() { "," } else { ", " });
         }
-        scalar => out.push_str(&scalar.to_string()),
+        self.line(depth);
+    }
+
+    fn close(&mut self, bracket: char, empty: bool, depth: usize) {
+        if !empty {
+            self.line(depth);
+        }
+        self.text.push(bracket);
+    }
+
+    fn line(&mut self, depth: usize) {
+        if let Some(indent) = self.indent {
+            self.text.push('\n');
+            self.text.extend(std::iter::repeat_n(' ', indent * depth));
+        }
     }
 }
 
@@ -189,8 +283,9 @@ fn failure(error: minijinja::Error) -> Error {
         return Error::Raised { reason: reason.to_owned() };
     }
     match error.kind() {
-        ErrorKind::OutOfFuel => Error::Endless { limit: "20 million steps" },
+        ErrorKind::OutOfFuel => Error::Endless { limit: "2 million steps" },
         ErrorKind::WriteFailure => Error::Endless { limit: "64 MiB of text" },
+        _ if text == TOO_DEEP => Error::Endless { limit: "100 nested values" },
         _ if text.contains("recursion limit") => Error::Endless { limit: "100 nested calls" },
         _ => Error::Failed { reason: error.to_string() },
     }
@@ -218,7 +313,7 @@ mod tests {
     use super::*;
 
     fn render(source: &str) -> Result<String, Error> {
-        ChatTemplate::new(source, "<s>", "</s>")?.render(&[Message::new("user", "hi <b>")], true)
+        ChatTemplate::new(source, "<s>", "</s>").render(&[Message::new("user", "hi <b>")], true)
     }
 
     #[test]
@@ -276,5 +371,70 @@ mod tests {
     #[test]
     fn a_template_that_is_not_jinja_is_refused() {
         assert!(matches!(render("{% for %}"), Err(Error::Syntax { .. })));
+    }
+    /// A loop around `ns.x = …`, and something done with the value.
+    fn nested(times: usize, nest: &str, then: &str) -> Result<String, Error> {
+        let body = format!("{{% set ns.x = {nest} %}}");
+        let source = format!(
+            "{{% set ns = namespace(x=1) %}}{{% for i in range({times}) %}}{body}{{% endfor %}}{then}"
+        );
+        render(&source)
+    }
+
+    #[test]
+    fn values_that_are_nested_deeply_are_no_stack_overflow() {
+        let deepest = format!("{}ns.x{}", "[".repeat(100), "]".repeat(100));
+        for nest in ["[ns.x]", "{'a': ns.x}", &deepest] {
+            for then in ["", "{{ ns.x|tojson }}", "{{ ns.x }}", "{{ ns.x == [ns.x] }}", "{{ {ns.x: 1} }}"] {
+                // Most run out of fuel; that none ends the process is what counts.
+                let _ = nested(90_000, nest, then);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_small_in_memory_and_huge_as_json_is_stopped() {
+        assert!(matches!(nested(60, "[ns.x, ns.x]", "{{ ns.x|tojson }}"), Err(Error::Endless { .. })));
+    }
+
+    #[test]
+    fn a_value_that_takes_for_ever_to_hash_is_given_up() {
+        let result = nested(60, "[ns.x, ns.x]", "{{ {ns.x: 1}['a'] }}");
+        assert!(matches!(result, Err(Error::Endless { limit: "10 seconds" })), "{result:?}");
+    }
+
+    #[test]
+    fn long_chains_of_operators_are_no_stack_overflow() {
+        let operators = MAX_SOURCE / 2 - 10;
+        assert_eq!(
+            render(&format!("{{{{ 1{} }}}}", "+1".repeat(operators))).unwrap(),
+            (operators + 1).to_string()
+        );
+        for more in [".a", "|a"] {
+            assert!(render(&format!("{{{{ x{} }}}}", more.repeat(operators))).is_err(), "{more}");
+        }
+    }
+
+    #[test]
+    fn a_long_conversation_renders() {
+        let source = concat!(
+            "{{ bos_token }}{%- for message in messages %}{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}",
+            "{{- raise_exception('Roles must alternate') }}{%- endif %}{%- set content = '<|start|>' + message['role'] + '<|end|>\n\n' ",
+            "+ message['content'] | trim + '<|eot|>' %}{%- if loop.first and message['content'] is string %}{{- content }}",
+            "{%- else %}{{- content }}{%- endif %}{%- endfor %}{{ messages | tojson }}"
+        );
+        let turn = |i: usize| {
+            Message::new(if i.is_multiple_of(2) { "user" } else { "assistant" }, "word ".repeat(400))
+        };
+        let messages: Vec<Message> = (0..1000).map(turn).collect();
+        let text = ChatTemplate::new(source, "<s>", "</s>").render(&messages, true).unwrap();
+        assert!(text.len() > 2 * 1000 * 2000);
+    }
+
+    #[test]
+    fn generation_blocks_do_nothing() {
+        let source = "{% for m in messages %}{%- generation -%} {{ m.role }} {%- endgeneration %}{% endfor %}{% generation %}\nx{% endgeneration %}";
+        assert_eq!(render(source).unwrap(), "userx");
+        assert!(matches!(render("{% generations %}{% endgenerations %}"), Err(Error::Syntax { .. })));
     }
 }

@@ -5,7 +5,7 @@
 use bitnet_model::{
     Tokenizer,
     template::Message,
-    tokenizer::{GgufVocab, Note, Stream},
+    tokenizer::{GgufVocab, Note},
     weights::{LoadMode, gguf::Gguf},
 };
 use serde_json::Value;
@@ -42,11 +42,6 @@ fn agrees(tokenizer: &Tokenizer, folder: &str) {
             case["decoded_skip_special"].as_str().unwrap(),
             "{folder}: {text:?}"
         );
-        if tokenizer.encode(text, false).unwrap() == expected {
-            let mut stream = Stream::at_start(tokenizer);
-            let pieces: String = expected.iter().map(|&id| stream.push(id)).collect();
-            assert_eq!(pieces + &stream.finish(), case["decoded"].as_str().unwrap(), "{folder}: {text:?}");
-        }
     }
 }
 
@@ -159,23 +154,6 @@ fn text_of_a_user_never_becomes_a_control_token() {
 }
 
 #[test]
-fn a_stream_never_shows_half_a_character() {
-    let tokenizer = Tokenizer::from_folder(&testdata("tokenizers/llama3")).unwrap();
-    let text = "naïve 🦀 – “quotes” 日本";
-    let mut stream = Stream::new(&tokenizer);
-    let mut shown = String::new();
-    for id in tokenizer.encode(text, false).unwrap() {
-        let piece = stream.push(id);
-        assert!(!piece.contains('\u{fffd}'));
-        shown.push_str(&piece);
-    }
-    assert_eq!(shown + &stream.finish(), text);
-    let first = tokenizer.encode("🦀", false).unwrap()[0];
-    assert_eq!(stream.push(first), "");
-    assert_eq!(stream.finish(), "\u{fffd}");
-}
-
-#[test]
 fn ids_that_a_configuration_names_but_the_tokenizer_lacks_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["tokenizer.json", "tokenizer_config.json"] {
@@ -239,4 +217,177 @@ fn a_broken_tokenizer_json_is_refused() {
         let message = Tokenizer::from_json(text, None).unwrap_err().to_string();
         assert!(message.contains(named), "{message}");
     }
+}
+
+#[test]
+fn tokens_that_end_a_turn_by_name_end_the_text_of_a_folder_and_of_a_gguf() {
+    let folder = Tokenizer::from_folder(&testdata("llama-packed")).unwrap();
+    let (file, _) = Tokenizer::from_gguf(&gguf("gguf-llama/llama-i2_s.gguf")).unwrap();
+    let turn = folder.id("<|eot_id|>").unwrap();
+    assert!(
+        folder.eos().contains(&turn) && file.eos().contains(&turn),
+        "{:?} {:?}",
+        folder.eos(),
+        file.eos()
+    );
+    let text = std::fs::read_to_string(testdata("llama-packed/tokenizer.json")).unwrap();
+    assert!(Tokenizer::from_json(&text, None).unwrap().eos().contains(&turn));
+}
+
+/// Checks that `<|eot_id|>` ends a text and cannot be written by a user.
+fn steers(tokenizer: &Tokenizer) {
+    let turn = tokenizer.id("<|eot_id|>").unwrap();
+    assert!(tokenizer.is_special(turn) && tokenizer.eos().contains(&turn));
+    assert!(!tokenizer.encode("a<|eot_id|>b", false).unwrap().contains(&turn));
+    assert!(tokenizer.encode_with_control("a<|eot_id|>b", false).unwrap().contains(&turn));
+}
+
+#[test]
+fn an_end_token_is_a_control_token_whatever_its_type_in_a_gguf() {
+    for kind in [1, 4] {
+        let mut vocab = gguf("gguf-llama/llama-i2_s.gguf");
+        let turn = vocab.tokens.iter().position(|t| t == "<|eot_id|>").unwrap();
+        let types = vocab.token_types.as_mut().unwrap();
+        types[turn] = kind;
+        types[vocab.eos.unwrap() as usize] = kind;
+        types[vocab.bos.unwrap() as usize] = kind;
+        let (tokenizer, _) = Tokenizer::from_gguf(&vocab).unwrap();
+        steers(&tokenizer);
+        assert!(tokenizer.is_special(vocab.eos.unwrap()) && tokenizer.is_special(vocab.bos.unwrap()));
+    }
+}
+
+/// The `tokenizer.json` of a folder with something changed.
+fn changed(
+    folder: &str,
+    change: impl FnOnce(&mut Value),
+) -> Result<Tokenizer, bitnet_model::tokenizer::Error> {
+    let mut value = json(&format!("{folder}/tokenizer.json"));
+    change(&mut value);
+    let config = std::fs::read_to_string(testdata(folder).join("tokenizer_config.json")).unwrap();
+    Tokenizer::from_json(&value.to_string(), Some(&config))
+}
+
+#[test]
+fn an_end_token_is_a_control_token_whatever_a_tokenizer_json_says() {
+    let plain = |value: &mut Value| {
+        for token in value["added_tokens"].as_array_mut().unwrap() {
+            token["special"] = Value::Bool(false);
+        }
+    };
+    steers(&changed("llama-packed", plain).unwrap());
+}
+
+#[test]
+fn a_role_that_a_template_could_make_a_control_token_of_is_refused() {
+    let tokenizer = Tokenizer::from_folder(&testdata("llama-packed")).unwrap();
+    for role in ["user<|eot_id|>", "end", ""] {
+        let error = tokenizer.encode_chat(&[Message::new(role, "hi")], true).unwrap_err().to_string();
+        assert!(error.contains("role"), "{error}");
+    }
+}
+
+#[test]
+fn a_broken_template_is_an_error_of_chats_only() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(testdata("llama-packed/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    std::fs::write(folder.path().join("chat_template.jinja"), "{% for %}").unwrap();
+    let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+    assert!(tokenizer.encode("hello", true).is_ok());
+    assert_eq!(tokenizer.to_gguf().unwrap().chat_template.as_deref(), Some("{% for %}"));
+    let error = tokenizer.encode_chat(&[Message::new("user", "hi")], true).unwrap_err().to_string();
+    assert!(error.contains("not valid"), "{error}");
+}
+
+#[test]
+fn a_panic_of_the_library_is_an_error() {
+    let frame = serde_json::json!({
+        "type": "TemplateProcessing", "special_tokens": {}, "pair": [],
+        "single": [{"SpecialToken": {"id": "<nobody>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    });
+    let error = changed("llama-packed", |value| value["post_processor"] = frame).unwrap_err().to_string();
+    assert!(error.contains("tokenizer"), "{error}");
+}
+
+#[test]
+fn more_whitespace_than_the_splitter_can_take_is_refused() {
+    for folder in ["tokenizers/llama3", "tokenizers/gpt2"] {
+        let tokenizer = Tokenizer::from_folder(&testdata(folder)).unwrap();
+        let word = tokenizer.encode("word", false).unwrap();
+        let most = " ".repeat((1 << 18) - 1);
+        assert!(tokenizer.encode(&(most.clone() + "\nword"), false).unwrap().ends_with(&word), "{folder}");
+        let error = tokenizer.encode(&(most.repeat(8) + "\nword"), false).unwrap_err().to_string();
+        assert!(error.contains("2097145 whitespace characters"), "{error}");
+    }
+    let sentence_piece = Tokenizer::from_folder(&testdata("tokenizers/llama2")).unwrap();
+    assert!(sentence_piece.encode(&" ".repeat(1 << 19), false).is_ok());
+}
+
+#[test]
+fn a_splitter_that_gives_up_is_an_error() {
+    let split = |value: &mut Value| {
+        value["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(?:a+(?!c))+(?=b)|.".into();
+    };
+    let tokenizer = changed("tokenizers/llama3", split).unwrap();
+    assert!(tokenizer.encode("aab", false).is_ok());
+    let error = tokenizer.encode(&"a".repeat(64), false).unwrap_err().to_string();
+    assert!(error.contains("gives up"), "{error}");
+}
+
+#[test]
+fn a_sentencepiece_token_too_long_to_be_cut_everywhere_is_refused() {
+    let mut vocab = Tokenizer::from_folder(&testdata("tokenizers/llama2")).unwrap().to_gguf().unwrap();
+    vocab.merges = None;
+    let last = vocab.tokens.len() - 1;
+    vocab.tokens[last] = "x".repeat(60_000);
+    let error = Tokenizer::from_gguf(&vocab).unwrap_err().to_string();
+    assert!(error.contains("60000 bytes long; the limit is 1024"), "{error}");
+}
+
+/// What the way into a GGUF says about a tokenizer that was changed.
+fn export_refusal(folder: &str, change: impl FnOnce(&mut Value)) -> String {
+    let error = changed(folder, change).unwrap().to_gguf().unwrap_err().to_string();
+    assert!(error.contains("keep this model as a folder"), "{error}");
+    error
+}
+
+#[test]
+fn what_a_gguf_cannot_say_about_spaces_is_refused_by_name() {
+    let metaspace = |scheme: &str, split: bool| {
+        let pre = serde_json::json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": split});
+        move |value: &mut Value| (value["normalizer"], value["pre_tokenizer"]) = (Value::Null, pre)
+    };
+    for (scheme, split) in [("first", false), ("always", false), ("never", true)] {
+        assert!(export_refusal("tokenizers/llama2", metaspace(scheme, split)).contains(scheme));
+    }
+    let never = changed("tokenizers/llama2", metaspace("never", false)).unwrap();
+    let vocab = never.to_gguf().unwrap();
+    assert_eq!(vocab.add_space_prefix, Some(false));
+    let (back, _) = Tokenizer::from_gguf(&vocab).unwrap();
+    for text in ["hello world", " two  spaces ", "\u{2581}"] {
+        assert_eq!(back.encode(text, false).unwrap(), never.encode(text, false).unwrap(), "{text:?}");
+    }
+}
+
+#[test]
+fn what_a_gguf_cannot_say_about_bytes_is_refused_by_name() {
+    let normalizer = |value: &mut Value| value["normalizer"] = serde_json::json!({"type": "Lowercase"});
+    assert!(export_refusal("tokenizers/llama3", normalizer).contains("Lowercase"));
+    let affix = |value: &mut Value| value["added_tokens"][0]["lstrip"] = Value::Bool(true);
+    assert!(export_refusal("tokenizers/llama3", affix).contains("lstrip"));
+    let unreachable = |value: &mut Value| {
+        value["model"]["ignore_merges"] = Value::Bool(false);
+        value["model"]["merges"].as_array_mut().unwrap().pop();
+    };
+    assert!(export_refusal("tokenizers/llama3", unreachable).contains("ignore_merges"));
+    let numbers = |value: &mut Value| value["model"]["vocab"]["12"] = 600.into();
+    assert!(export_refusal("tokenizers/gpt2", numbers).contains("pre_tokenizer"));
+    let after = |value: &mut Value| {
+        value["post_processor"] = serde_json::json!({
+            "type": "TemplateProcessing", "pair": [],
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|eot_id|>", "type_id": 0}}],
+            "special_tokens": {"<|eot_id|>": {"id": "<|eot_id|>", "ids": [508], "tokens": ["<|eot_id|>"]}},
+        });
+    };
+    assert!(export_refusal("tokenizers/llama3", after).contains("post_processor"));
 }

@@ -1,21 +1,51 @@
-//! Absmax int8 quantization of activations, per token: `s = 1 / max(|x|, 1e-5) * 127`, `code = clamp(rne(x * s), -128, 127)`, all
-//! in f32, as `ActQuant` of transformers' `integrations/bitnet.py`: torch rounds the reciprocal of `127 / tensor` first.
+//! Absmax int8 quantization of activations, per token: the only place where their rounding is defined.
+//!
+//! `s = 1 / max(|x|, 1e-5) * 127`, `code = clamp(rne(x * s), -128, 127)`, all in f32, as `ActQuant` of transformers'
+//! `integrations/bitnet.py`: torch rounds the reciprocal of `127 / tensor` first.
 
-/// Smallest absmax, so that a row of zeros has a finite factor.
+/// Smallest absmax of a row, so that a row of zeros has a finite scale.
 const MIN_ABSMAX: f32 = 1e-5;
+/// Adding this rounds |x| < 2²² to an integer, half to even, which its low bits then hold.
+const ROUND: f32 = 12_582_912.0;
 
-/// Writes the codes of a row and returns the factor that it was multiplied by.
+/// What the codes of a row mean together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowCodes {
+    /// Factor 127/absmax that the row was multiplied by. NaN where the row holds a NaN.
+    pub scale: f32,
+    /// Sum of the codes.
+    pub sum: i32,
+}
+
+/// Quantizes a row. `x: [C]`, `codes: [C']` with `C' >= C`; the codes behind the row become 0.
+///
+/// Plain IEEE arithmetic and integer work without branches, to be compiled again for every instruction set.
 ///
 /// # Panics
 /// Where `codes` is shorter than `x`.
-pub fn quantize(x: &[f32], codes: &mut [i8]) -> f32 {
-    assert!(codes.len() >= x.len(), "{} codes for {} values", codes.len(), x.len());
-    let absmax = x.iter().fold(0f32, |max, x| max.max(x.abs()));
-    let factor = 1.0 / absmax.max(MIN_ABSMAX) * 127.0;
+#[inline(always)]
+pub fn quantize(x: &[f32], codes: &mut [i8]) -> RowCodes {
+    // As integers the magnitudes keep their order and NaN is the largest: it reaches the scale and so the output.
+    let absmax = f32::from_bits(x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max)));
+    let scale = (1.0 / if absmax < MIN_ABSMAX { MIN_ABSMAX } else { absmax }) * 127.0;
+    let (codes, padding) = codes.split_at_mut(x.len());
+    let mut sum = 0;
     for (code, x) in codes.iter_mut().zip(x) {
-        *code = (x * factor).round_ties_even().clamp(-128.0, 127.0) as i8;
+        let n = nearest(x * scale);
+        *code = n as i8;
+        sum += n;
     }
-    factor
+    padding.fill(0);
+    RowCodes { scale, sum }
+}
+
+/// Nearest integer in -128..=127, half to even; 0 for NaN.
+#[inline(always)]
+fn nearest(x: f32) -> i32 {
+    let x = if x.is_nan() { 0.0 } else { x };
+    let x = if x < -128.0 { -128.0 } else { x };
+    let x = if x > 127.0 { 127.0 } else { x };
+    (x + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32
 }
 
 #[cfg(test)]
@@ -24,15 +54,23 @@ mod tests {
 
     #[test]
     fn the_largest_magnitude_becomes_127_and_ties_go_to_even() {
-        let mut codes = [9i8; 5];
-        assert_eq!(quantize(&[-127.0, 0.5, 1.5, 2.5, -0.5], &mut codes), 1.0);
-        assert_eq!(codes, [-127, 0, 2, 2, 0]);
+        let mut codes = [1i8; 8];
+        let row = quantize(&[-127.0, 0.5, 1.5, 2.5, -0.5, -1.5], &mut codes);
+        assert_eq!(codes, [-127, 0, 2, 2, 0, -2, 0, 0]);
+        assert_eq!(row, RowCodes { scale: 1.0, sum: -125 });
     }
 
     #[test]
-    fn a_row_of_zeros_has_a_finite_factor() {
-        let mut codes = [9i8; 2];
-        assert_eq!(quantize(&[0.0, -0.0], &mut codes), 1.0 / 1e-5 * 127.0);
-        assert_eq!(codes, [0; 2]);
+    fn a_row_of_zeros_has_a_finite_scale() {
+        let mut codes = [1i8; 4];
+        assert_eq!(quantize(&[0.0, -0.0], &mut codes), RowCodes { scale: 1.0 / 1e-5 * 127.0, sum: 0 });
+        assert_eq!(codes, [0; 4]);
+    }
+
+    #[test]
+    fn a_nan_reaches_the_scale() {
+        let mut codes = [1i8; 3];
+        assert!(quantize(&[1.0, f32::NAN, 2.0], &mut codes).scale.is_nan());
+        assert_eq!(codes, [0; 3]);
     }
 }

@@ -7,14 +7,24 @@ use safetensors::SafeTensors;
 
 const VECTORS: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/formats/vectors.safetensors"));
+const MORE: &[u8] =
+    include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/formats/more.safetensors"));
 const MATRICES: [(&str, usize, usize); 3] = [("8x256", 8, 256), ("4x640", 4, 640), ("8x192", 8, 192)];
 
+fn read(file: &[u8], name: &str) -> Vec<u8> {
+    SafeTensors::deserialize(file).unwrap().tensor(name).unwrap().data().to_vec()
+}
+
+fn read_floats(file: &[u8], name: &str) -> Vec<f32> {
+    read(file, name).as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
 fn tensor(name: &str) -> Vec<u8> {
-    SafeTensors::deserialize(VECTORS).unwrap().tensor(name).unwrap().data().to_vec()
+    read(VECTORS, name)
 }
 
 fn floats(name: &str) -> Vec<f32> {
-    tensor(name).as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    read_floats(VECTORS, name)
 }
 
 fn matrix(name: &str, rows: usize, cols: usize) -> Ternary {
@@ -84,6 +94,38 @@ fn hf_packed_is_that_of_transformers() {
 }
 
 #[test]
+fn dense_formats_have_the_values_of_gguf_py() {
+    for format in [Format::Q8_0, Format::Q6K, Format::Q5_0, Format::Q4_0, Format::Q4K] {
+        let bytes = read(MORE, &format!("{format}.bytes"));
+        let expected = read_floats(MORE, &format!("{format}.values"));
+        let mut values = vec![0.0; 256];
+        for (bytes, expected) in bytes.chunks_exact(bytes.len() / 4).zip(expected.chunks_exact(256)) {
+            format.dequantize_row(bytes, &mut values).unwrap();
+            assert_eq!(values, expected, "{format}");
+        }
+    }
+}
+
+#[test]
+fn formats_without_a_public_writer_are_those_of_their_description() {
+    let codes: Vec<i8> = read(MORE, "codes").into_iter().map(|b| b as i8).collect();
+    for (format, len) in [
+        (Format::Q2_0, Some(64)),
+        (Format::Q2_0G128, Some(128)),
+        (Format::Pq2, Some(128)),
+        (Format::Ptq1, Some(128)),
+        (Format::Iq2BnR4, None),
+    ] {
+        let values = read_floats(MORE, &format!("{format}.scales"));
+        let scales = len.map_or(Scales::Row(values.clone()), |len| Scales::Group { len, values });
+        let matrix = Ternary { rows: 4, cols: 256, codes: codes.clone(), scales };
+        let golden = read(MORE, &format!("{format}.bytes"));
+        assert_eq!(format.pack(&matrix).unwrap(), golden, "{format}");
+        assert_eq!(format.unpack(&golden, 4, 256).unwrap(), matrix, "{format}");
+    }
+}
+
+#[test]
 fn masters_get_the_codes_and_scale_of_transformers() {
     for (name, rows, cols) in MATRICES {
         let expected = matrix(name, rows, cols);
@@ -103,7 +145,7 @@ fn masters_get_the_codes_and_scale_of_transformers() {
 fn activations_are_those_of_bit_linear() {
     let x = [0.3f32, -0.7, 0.0, 2.0];
     let mut codes = [0; 4];
-    assert_eq!(activation::quantize(&x, &mut codes), 63.5);
+    assert_eq!(activation::quantize(&x, &mut codes).scale, 63.5);
     assert_eq!(codes, [19, -44, 0, 127]);
 }
 

@@ -1,50 +1,12 @@
-//! Absmax int8 quantization of activations, per token: `s = 1 / max(|x|, 1e-5) * 127`, `code = round(x * s)`.
-//!
-//! The reciprocal is rounded before it is multiplied, as torch does for `127 / tensor`.
+//! Absmax int8 quantization of activations, per token; [`bitnet_quant::activation`] defines it.
 
 use crate::{
     DType, Result, Tensor,
     backend::{CodesMut, CodesView},
-    math,
     packed::padded_cols,
 };
 
-/// Smallest absmax of a row, so that a row of zeros has a finite scale.
-const MIN_ABSMAX: f32 = 1e-5;
-
-/// What the codes of a row mean together.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RowCodes {
-    /// Factor 127/absmax that the row was multiplied by. NaN where the row holds a NaN.
-    pub scale: f32,
-    /// Sum of the codes.
-    pub sum: i32,
-}
-
-/// Quantizes a row. `x: [C]`, `codes: [C']` with `C' >= C`; the codes behind the row become 0.
-#[inline(always)]
-pub fn reference(x: &[f32], codes: &mut [i8]) -> RowCodes {
-    // As integers the magnitudes keep their order and NaN is the largest: it reaches the scale and so the output.
-    let absmax = f32::from_bits(x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max)));
-    let scale = (1.0 / if absmax < MIN_ABSMAX { MIN_ABSMAX } else { absmax }) * 127.0;
-    let (codes, padding) = codes.split_at_mut(x.len());
-    let mut sum = 0;
-    for (code, x) in codes.iter_mut().zip(x) {
-        let n = nearest(x * scale);
-        *code = n as i8;
-        sum += n;
-    }
-    padding.fill(0);
-    RowCodes { scale, sum }
-}
-
-/// Nearest integer in -128..=127, half to even; 0 for NaN.
-#[inline(always)]
-fn nearest(x: f32) -> i32 {
-    let x = if x.is_nan() { 0.0 } else { x };
-    let x = if x < -128.0 { -128.0 } else { x };
-    math::round(if x > 127.0 { 127.0 } else { x }).1
-}
+pub use bitnet_quant::activation::{RowCodes, quantize as reference};
 
 /// Activations quantized per token, as [`bit_matmul`](super::bit_matmul()) takes them. `C'` is `C` padded to whole blocks.
 #[derive(Clone, Debug)]
@@ -82,32 +44,5 @@ impl Codes {
     /// The codes for a backend to read.
     pub fn view(&self) -> CodesView<'_> {
         CodesView { codes: self.codes.view(), scales: self.scales.view(), sums: self.sums.view() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_largest_magnitude_becomes_127_and_ties_go_to_even() {
-        let mut codes = [1i8; 8];
-        let row = reference(&[-127.0, 0.5, 1.5, 2.5, -0.5, -1.5], &mut codes);
-        assert_eq!(codes, [-127, 0, 2, 2, 0, -2, 0, 0]);
-        assert_eq!(row, RowCodes { scale: 1.0, sum: -125 });
-    }
-
-    #[test]
-    fn a_row_of_zeros_has_a_finite_scale() {
-        let mut codes = [1i8; 4];
-        assert_eq!(reference(&[0.0, -0.0], &mut codes), RowCodes { scale: 1.0 / 1e-5 * 127.0, sum: 0 });
-        assert_eq!(codes, [0; 4]);
-    }
-
-    #[test]
-    fn a_nan_reaches_the_scale() {
-        let mut codes = [1i8; 3];
-        assert!(reference(&[1.0, f32::NAN, 2.0], &mut codes).scale.is_nan());
-        assert_eq!(codes, [0; 3]);
     }
 }

@@ -115,6 +115,14 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// A text has more whitespace in a row than the splitter can take.
+    #[error("{run} whitespace characters in a row; the limit is {limit}")]
+    Blank {
+        /// How many.
+        run: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Merging failed.
     #[error("the text cannot be encoded: {reason}")]
     Encode {

@@ -1,35 +1,22 @@
 //! The vocabulary inside of a GGUF. Keys and token types: ggml, `docs/gguf.md`.
 
 use super::{
-    Error, Parts, Result, Tokenizer,
-    bytes::{Alphabet, byte_token},
-    json::MAX_TOKEN,
-    pretokenizer::Splitting,
+    Error, Parts, Result, bytes::byte_token, json::MAX_TOKEN, pretokenizer::Splitting, special::ENDS,
 };
 use crate::weights::gguf::{Array, Gguf, Strings};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::fmt;
 
-const NORMAL: i32 = 1;
+pub(super) const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
-const BYTE: i32 = 6;
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const UNUSED: i32 = 5;
+pub(super) const BYTE: i32 = 6;
 
-/// Names of tokens that end a turn or a text, whatever the metadata says (the list of llama.cpp).
-const ENDS: [&str; 9] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|eom_id|>",
-    "</s>",
-    "<|end_of_turn|>",
-];
+/// Longest token that SentencePiece merges make: its trainer stops at 16 characters, and every way of cutting one is tried.
+const MAX_MERGED: usize = 1024;
 
 /// The template of microsoft/bitnet-b1.58-2B-4T, which the GGUF of the same model replaced by another one's.
 const BITNET_TEMPLATE: &str = concat!(
@@ -126,8 +113,13 @@ impl GgufVocab {
         })
     }
 
+    /// The type of a token. One that begins or ends a text is a control token whatever the file says (llama.cpp overrides it
+    /// too): were it plain, a user could write it, and the text would not end there.
     fn kind(&self, id: usize) -> i32 {
-        self.token_types.as_ref().map_or(NORMAL, |types| types[id])
+        let kind = self.token_types.as_ref().map_or(NORMAL, |types| types[id]);
+        let steers = [self.bos, self.eos, self.eot].contains(&u32::try_from(id).ok());
+        let ends = kind != UNUSED && ENDS.contains(&self.tokens[id].as_str());
+        if steers || ends { CONTROL } else { kind }
     }
 
     /// The id of a token by its text.
@@ -186,17 +178,6 @@ impl GgufVocab {
             .all(|name| self.find(name).is_some_and(|id| self.kind(id as usize) == CONTROL));
         published || small
     }
-
-    fn ends(&self) -> Vec<u32> {
-        let mut ends: Vec<u32> = self.eos.into_iter().chain(self.eot).collect();
-        for id in ENDS.iter().filter_map(|name| self.find(name)) {
-            if self.kind(id as usize) == CONTROL && !ends.contains(&id) {
-                ends.push(id);
-            }
-        }
-        ends.dedup();
-        ends
-    }
 }
 
 /// The vocabulary as a `tokenizer.json`, and what was repaired on the way.
@@ -219,7 +200,8 @@ pub(super) fn parts(vocab: &GgufVocab) -> Result<(Parts, Vec<Note>)> {
         notes.push(Note::ReplacedTemplate);
     }
     let add_bos = Some(vocab.add_bos.unwrap_or(adds_bos));
-    Ok((Parts { json, bos: vocab.bos, eos: vocab.ends(), add_bos, template }, notes))
+    let eos = vocab.eos.into_iter().chain(vocab.eot).collect();
+    Ok((Parts { json, bos: vocab.bos, eos, add_bos, template }, notes))
 }
 
 fn byte_level(vocab: &GgufVocab, notes: &mut Vec<Note>) -> Result<(Value, bool)> {
@@ -252,7 +234,7 @@ fn byte_level(vocab: &GgufVocab, notes: &mut Vec<Note>) -> Result<(Value, bool)>
     let json = json!({
         "version": "1.0",
         "added_tokens": added,
-        "normalizer": if splitting == Splitting::Qwen2 { json!({"type": "NFC"}) } else { Value::Null },
+        "normalizer": splitting.normalizer(),
         "pre_tokenizer": splitting.json(),
         "post_processor": Value::Null,
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
@@ -268,11 +250,7 @@ fn sentence_piece(vocab: &GgufVocab) -> Result<Value> {
         None => merges_by_score(vocab, &ids)?,
     };
     let unknown = vocab.unknown.or_else(|| vocab.find("<unk>")).and_then(|id| vocab.tokens.get(id as usize));
-    let mut normalizers = vec![json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"})];
     let prefixed = vocab.add_space_prefix.unwrap_or(true);
-    if prefixed {
-        normalizers.insert(0, json!({"type": "Prepend", "prepend": "\u{2581}"}));
-    }
     let mut decoders = vec![
         json!({"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}),
         json!({"type": "ByteFallback"}),
@@ -284,12 +262,19 @@ fn sentence_piece(vocab: &GgufVocab) -> Result<Value> {
     Ok(json!({
         "version": "1.0",
         "added_tokens": added,
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "normalizer": {"type": "Sequence", "normalizers": space_normalizers(prefixed)},
         "pre_tokenizer": Value::Null,
         "post_processor": Value::Null,
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": model(ids, pairs, unknown, false),
     }))
+}
+
+/// How SentencePiece writes spaces, and the one that it puts before a text.
+pub(super) fn space_normalizers(prefixed: bool) -> Vec<Value> {
+    let prepend = json!({"type": "Prepend", "prepend": "\u{2581}"});
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
+    prefixed.then_some(prepend).into_iter().chain([replace]).collect()
 }
 
 fn model(
@@ -354,6 +339,9 @@ fn merges_by_score(vocab: &GgufVocab, ids: &Map<String, Value>) -> Result<Vec<Va
     let id = |text: &str| ids.get(text).and_then(Value::as_u64);
     let mut merges: Vec<(f32, u64, u64, &str, &str)> = Vec::new();
     for (token, text) in vocab.tokens.iter().enumerate().filter(|&(token, _)| vocab.kind(token) == NORMAL) {
+        if text.len() > MAX_MERGED {
+            return Err(Error::TokenTooLong { id: token, bytes: text.len(), limit: MAX_MERGED });
+        }
         for (at, _) in text.char_indices().skip(1) {
             let (a, b) = text.split_at(at);
             if let (Some(first), Some(second)) = (id(a), id(b)) {
@@ -363,57 +351,4 @@ fn merges_by_score(vocab: &GgufVocab, ids: &Map<String, Value>) -> Result<Vec<Va
     }
     merges.sort_by(|x, y| y.0.total_cmp(&x.0).then((x.1, x.2).cmp(&(y.1, y.2))));
     Ok(merges.into_iter().map(|(_, _, _, a, b)| json!([a, b])).collect())
-}
-
-/// The vocabulary of a tokenizer as GGUF metadata.
-pub(super) fn export(tokenizer: &Tokenizer) -> Result<GgufVocab> {
-    let inner = &*tokenizer.0;
-    let len = tokenizer.vocab_size();
-    let (mut tokens, mut kinds) = (Vec::with_capacity(len), Vec::with_capacity(len));
-    for id in 0..len as u32 {
-        let text = tokenizer.token(id);
-        kinds.push(match &text {
-            None => UNUSED,
-            Some(_) if inner.specials.is_special(id) => CONTROL,
-            Some(_) if inner.specials.is_added(id) => USER_DEFINED,
-            Some(text) if inner.alphabet == Alphabet::SentencePiece && byte_token(text).is_some() => BYTE,
-            Some(_) => NORMAL,
-        });
-        tokens.push(text.unwrap_or_else(|| format!("[PAD{id}]")));
-    }
-    let merge = |m: &Value| match m {
-        Value::String(text) => Some(text.clone()),
-        pair => Some(format!("{} {}", pair[0].as_str()?, pair[1].as_str()?)),
-    };
-    let merges =
-        inner.json["model"]["merges"].as_array().into_iter().flatten().map(merge).collect::<Option<Vec<_>>>();
-    let byte_level = inner.alphabet == Alphabet::ByteLevel;
-    let pre = byte_level.then(|| name_of(&inner.json["pre_tokenizer"])).transpose()?;
-    let unknown = inner.json["model"]["unk_token"].as_str().and_then(|text| tokenizer.id(text));
-    // Likelier tokens come first in a vocabulary that was trained by merging.
-    let scores = (!byte_level).then(|| (0..len).map(|id| -(id as f32)).collect());
-    Ok(GgufVocab {
-        model: if byte_level { "gpt2" } else { "llama" }.to_owned(),
-        pre: pre.map(|splitting| splitting.name().to_owned()),
-        tokens,
-        scores,
-        token_types: Some(kinds),
-        merges,
-        bos: tokenizer.bos(),
-        eos: tokenizer.eos().first().copied(),
-        eot: tokenizer.eos().get(1).copied(),
-        unknown,
-        padding: None,
-        add_bos: Some(tokenizer.adds_bos()),
-        add_space_prefix: (!byte_level).then(|| inner.json["normalizer"].to_string().contains("Prepend")),
-        chat_template: tokenizer.chat_template().map(|t| t.source().to_owned()),
-    })
-}
-
-fn name_of(pre_tokenizer: &Value) -> Result<Splitting> {
-    Splitting::of(pre_tokenizer).ok_or_else(|| Error::Unknown {
-        field: "pre_tokenizer",
-        value: pre_tokenizer.to_string(),
-        expected: "one that has a name in GGUF files (gpt-2, llama-bpe, qwen2, falcon); keep this model as a folder",
-    })
 }

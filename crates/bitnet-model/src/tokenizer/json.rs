@@ -1,6 +1,6 @@
 //! `tokenizer.json` and the small files beside it.
 
-use super::{Error, Parts, Result, Tokenizer, bytes::Alphabet, special::Specials};
+use super::{Error, Parts, Result, Tokenizer, bytes::Alphabet, guard::guard, special::Specials};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -61,16 +61,10 @@ pub(super) fn texts(tokenizer: &str, config: Option<&str>, others: &[&str]) -> R
         eos.extend(ids(&value["eos_token_id"]));
         bos = bos.or_else(|| ids(&value["bos_token_id"]).first().copied());
     }
-    let mut unique = Vec::new();
-    eos.into_iter().for_each(|id| {
-        if !unique.contains(&id) {
-            unique.push(id)
-        }
-    });
     Ok(Parts {
         json,
         bos,
-        eos: unique,
+        eos,
         add_bos: config["add_bos_token"].as_bool(),
         template: template(&config["chat_template"]),
     })
@@ -108,8 +102,21 @@ pub(super) fn build(json: &Value) -> Result<tokenizers::Tokenizer> {
     for field in ["truncation", "padding"] {
         json[field] = Value::Null;
     }
-    tokenizers::Tokenizer::from_bytes(json.to_string())
+    let built = guard(|| tokenizers::Tokenizer::from_bytes(json.to_string()));
+    built
+        .unwrap_or_else(|panic| Err(panicked(&panic).into()))
         .map_err(|e| Error::Json { file: "tokenizer.json", reason: e.to_string() })
+}
+
+/// Ids of a text, with what the post-processor puts around it if that is asked for.
+pub(super) fn encode(merges: &tokenizers::Tokenizer, text: &str, framed: bool) -> Result<Vec<u32>> {
+    guard(|| merges.encode_fast(text, framed).map(|encoding| encoding.get_ids().to_vec()))
+        .unwrap_or_else(|panic| Err(panicked(&panic).into()))
+        .map_err(|e| Error::Encode { reason: e.to_string() })
+}
+
+fn panicked(words: &str) -> String {
+    format!("the tokenizer library fails at tokenizer.json: {words}")
 }
 
 /// Limits that the library does not have.
@@ -185,12 +192,7 @@ pub(super) fn pieces(
 
 /// What the post-processor puts before and after a text.
 pub(super) fn frame(merges: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
-    let encode = |special| {
-        let encoding =
-            merges.encode_fast("a", special).map_err(|e| Error::Encode { reason: e.to_string() })?;
-        Ok::<_, Error>(encoding.get_ids().to_vec())
-    };
-    let (plain, framed) = (encode(false)?, encode(true)?);
+    let (plain, framed) = (encode(merges, "a", false)?, encode(merges, "a", true)?);
     let at = framed.windows(plain.len().max(1)).position(|window| window == plain).unwrap_or(0);
     let end = (at + plain.len()).min(framed.len());
     Ok((framed[..at].to_vec(), framed[end..].to_vec()))

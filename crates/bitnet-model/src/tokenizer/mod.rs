@@ -5,21 +5,23 @@
 
 mod bytes;
 mod error;
+mod export;
 mod gguf;
+mod guard;
 mod json;
+mod limits;
 mod pretokenizer;
 mod special;
-mod stream;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub use error::Error;
 pub use gguf::{GgufVocab, Note};
-pub use stream::Stream;
 
 use crate::template::{ChatTemplate, Message};
 use bytes::Alphabet;
+use limits::Limits;
 use special::Specials;
 
 /// Result of this module.
@@ -27,6 +29,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Longest text that is encoded at once.
 pub const MAX_TEXT: usize = 64 << 20;
+
+/// Roles that a message may have. A template that puts them between the brackets of a control token (`<|user|>`) would make one of
+/// any other.
+const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
 /// A vocabulary with everything that turns text into its tokens and back. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -39,6 +45,7 @@ struct Inner {
     json: serde_json::Value,
     alphabet: Alphabet,
     specials: Specials,
+    limits: Limits,
     /// Bytes of every token.
     pieces: Vec<Option<Box<[u8]>>>,
     /// What the model expects before and after a text.
@@ -103,8 +110,10 @@ impl Tokenizer {
         }
     }
 
-    fn from_parts(parts: Parts) -> Result<Self> {
+    fn from_parts(mut parts: Parts) -> Result<Self> {
         let alphabet = Alphabet::of(&parts.json)?;
+        let steering: Vec<u32> = parts.eos.iter().copied().chain(parts.bos).collect();
+        special::mark(&mut parts.json, &steering);
         let mut merges = json::build(&parts.json)?;
         // Control tokens are found here, so that user text never becomes one.
         merges.set_encode_special_tokens(true);
@@ -113,8 +122,16 @@ impl Tokenizer {
         let (mut prefix, suffix) = json::frame(&merges)?;
         // A configuration may name ids of the tokenizer that it was copied from.
         let exists = |id: &u32| pieces.get(*id as usize).is_some_and(Option::is_some);
-        let (bos, eos): (_, Vec<u32>) =
-            (parts.bos.filter(exists), parts.eos.into_iter().filter(exists).collect());
+        let begins = || <[u32; 1]>::try_from(&prefix[..]).ok().map(|[id]| id);
+        let bos = parts.bos.filter(exists).or_else(begins);
+        let named = special::ENDS.iter().filter_map(|name| merges.token_to_id(name));
+        let named = named.filter(|&id| specials.is_special(id));
+        let mut eos = Vec::new();
+        for id in parts.eos.into_iter().filter(exists).chain(named) {
+            if !eos.contains(&id) {
+                eos.push(id);
+            }
+        }
         match (parts.add_bos, bos) {
             (Some(true), Some(bos)) => prefix = vec![bos],
             (Some(false), _) => prefix.clear(),
@@ -123,14 +140,15 @@ impl Tokenizer {
         let name = |id: u32| merges.id_to_token(id).unwrap_or_default();
         let bos_text = bos.map(name).unwrap_or_default();
         let eos_text = eos.first().copied().map(name).unwrap_or_default();
-        let template =
-            parts.template.map(|source| ChatTemplate::new(&source, &bos_text, &eos_text)).transpose()?;
+        let template = parts.template.map(|source| ChatTemplate::new(&source, &bos_text, &eos_text));
+        let limits = Limits::of(&parts.json["pre_tokenizer"])?;
         let json = parts.json;
         Ok(Self(Arc::new(Inner {
             merges,
             json,
             alphabet,
             specials,
+            limits,
             pieces,
             prefix,
             suffix,
@@ -215,10 +233,11 @@ impl Tokenizer {
     /// Tokens of a conversation in the form that the model was trained on. Contents are plain text.
     ///
     /// # Errors
-    /// Where there is no template, it fails or takes too long, or the text is too long.
+    /// Where there is no template, it fails or takes too long, a role is not one of system, developer, user, assistant and
+    /// tool, or the text is too long.
     pub fn encode_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>> {
         let template = self.chat_template().ok_or(Error::NoTemplate)?;
-        let hidden: Vec<Message> = messages.iter().map(|m| self.hide(m)).collect();
+        let hidden = messages.iter().map(|m| self.hide(m)).collect::<Result<Vec<Message>>>()?;
         let text = template.render(&hidden, add_generation_prompt)?;
         let mut ids = Vec::new();
         self.encode_parts(&text, &mut ids)?;
@@ -226,8 +245,13 @@ impl Tokenizer {
     }
 
     /// A message in which no name of a control token stands unbroken.
-    fn hide(&self, message: &Message) -> Message {
-        Message { role: message.role.clone(), content: self.0.specials.hide(&message.content) }
+    fn hide(&self, message: &Message) -> Result<Message> {
+        let role = message.role.clone();
+        if !ROLES.contains(&role.as_str()) {
+            let (value, expected) = (format!("{role:?}"), "system, developer, user, assistant or tool");
+            return Err(Error::Unknown { field: "the role of a message", value, expected });
+        }
+        Ok(Message { role, content: self.0.specials.hide(&message.content) })
     }
 
     fn encode_parts(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
@@ -248,12 +272,8 @@ impl Tokenizer {
             return Err(Error::TooLong { bytes: text.len(), limit: MAX_TEXT });
         }
         if !text.is_empty() {
-            let encoding = self
-                .0
-                .merges
-                .encode_fast(text, false)
-                .map_err(|e| Error::Encode { reason: e.to_string() })?;
-            ids.extend_from_slice(encoding.get_ids());
+            self.0.limits.check(text)?;
+            ids.extend(json::encode(&self.0.merges, text, false)?);
         }
         Ok(())
     }
@@ -275,9 +295,9 @@ impl Tokenizer {
     /// The vocabulary as the metadata of a GGUF.
     ///
     /// # Errors
-    /// Where GGUF has no name for its way of splitting text.
+    /// Names the part that a GGUF cannot hold, such as a way of splitting text that has no name there.
     pub fn to_gguf(&self) -> Result<GgufVocab> {
-        gguf::export(self)
+        export::export(self)
     }
 
     /// The texts of `tokenizer.json` and `tokenizer_config.json`.

@@ -85,37 +85,47 @@ impl Splitting {
         }
     }
 
+    /// What is done to a text before it is split.
+    pub(super) fn normalizer(self) -> Value {
+        if self == Self::Qwen2 { json!({"type": "NFC"}) } else { Value::Null }
+    }
+
     /// The way that a `pre_tokenizer` splits, told by its regular expressions and kinds.
     pub(super) fn of(json: &Value) -> Option<Self> {
-        let essence = |value: &Value| essence(value);
         let wanted = essence(json);
         let all = [Self::Gpt2, Self::Llama3, Self::Qwen2, Self::Falcon];
-        let found = all.into_iter().find(|splitting| essence(&splitting.json()) == wanted);
-        // Without the last step runs of digits stay whole; files that were trained so are called the same.
-        let older = || wanted == essence(&Self::Falcon.json())[..3];
-        found.or_else(|| older().then_some(Self::Falcon))
+        all.into_iter().find(|splitting| essence(&splitting.json()) == wanted)
+    }
+
+    /// The way that makes the same tokens where none of them holds two digits in a row: older files cut no runs of digits.
+    pub(super) fn same_without_numbers(json: &Value) -> Option<Self> {
+        (essence(json) == essence(&Self::Falcon.json())[..3]).then_some(Self::Falcon)
+    }
+}
+
+/// The steps of a `pre_tokenizer` in order.
+pub(super) fn steps(json: &Value) -> Vec<&Value> {
+    match json["pretokenizers"].as_array() {
+        Some(list) => list.iter().flat_map(steps).collect(),
+        None => vec![json],
     }
 }
 
 /// What decides how text is split: the steps in order, without settings that only move offsets.
 fn essence(json: &Value) -> Vec<String> {
-    let steps: Vec<&Value> = match json["pretokenizers"].as_array() {
-        Some(list) => list.iter().collect(),
-        None => vec![json],
-    };
     let step = |v: &Value| {
-        let regex = v["pattern"]["Regex"].as_str().unwrap_or_default();
         let flags =
-            [&v["use_regex"], &v["add_prefix_space"], &v["individual_digits"], &v["invert"], &v["behavior"]];
-        format!("{} {regex} {flags:?}", v["type"])
+            [&v["pattern"], &v["add_prefix_space"], &v["individual_digits"], &v["invert"], &v["behavior"]];
+        // Older files do not say it.
+        let by_regex = v["use_regex"].as_bool().unwrap_or(true);
+        format!("{} {by_regex} {flags:?}", v["type"])
     };
-    steps.into_iter().map(step).collect()
+    steps(json).into_iter().map(step).collect()
 }
 
 /// Refuses regular expressions that are longer than any real one.
 pub(super) fn check(json: &Value) -> Result<()> {
-    let steps = json["pretokenizers"].as_array().into_iter().flatten().chain([json]);
-    for step in steps {
+    for step in steps(json) {
         let regex = step["pattern"]["Regex"].as_str().unwrap_or_default();
         if regex.len() > MAX_REGEX {
             let value = format!("{} characters long", regex.len());

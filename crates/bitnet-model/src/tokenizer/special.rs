@@ -8,6 +8,31 @@ use std::collections::HashSet;
 /// A character that no text contains (a Unicode noncharacter), put into names of control tokens that a user wrote.
 const BREAK: char = '\u{fdd0}';
 
+/// Names of tokens that end a turn or a text, whatever a file says (the list of llama.cpp).
+pub(super) const ENDS: [&str; 9] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "</s>",
+    "<|end_of_turn|>",
+];
+
+/// Makes control tokens of the added tokens that end a text by name or are among `ids`, as llama.cpp does: were they plain, a
+/// user could write them.
+pub(super) fn mark(json: &mut Value, ids: &[u32]) {
+    let added = json.get_mut("added_tokens").and_then(Value::as_array_mut);
+    for token in added.into_iter().flatten() {
+        let ends = token["content"].as_str().is_some_and(|text| ENDS.contains(&text));
+        if ends || ids.iter().any(|&id| token["id"] == id) {
+            token["special"] = Value::Bool(true);
+        }
+    }
+}
+
 /// A part of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {

@@ -15,9 +15,11 @@ tier! {
     integer_peak: peak::integer_peak,
 }
 
-/// Whether the processor runs this tier.
+/// Whether the processor runs this tier. To the compiler `avx512f` includes AVX2, F16C and FMA, which a hypervisor may mask.
 pub(super) fn is_present() -> bool {
-    is_x86_feature_detected!("avx512f")
+    super::avx2::is_present()
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni")
