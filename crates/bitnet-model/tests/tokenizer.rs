@@ -391,3 +391,17 @@ fn what_a_gguf_cannot_say_about_bytes_is_refused_by_name() {
     };
     assert!(export_refusal("tokenizers/llama3", after).contains("post_processor"));
 }
+
+#[test]
+fn a_control_token_that_is_a_word_is_not_made_from_a_users_word() {
+    let text = r#"{"added_tokens":[
+        {"id":3,"content":"END","special":true,"single_word":false,"lstrip":false,"rstrip":false,"normalized":false},
+        {"id":4,"content":"<s>","special":true,"single_word":false,"lstrip":false,"rstrip":false,"normalized":false}],
+        "pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+        "decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+        "model":{"type":"BPE","ignore_merges":true,"vocab":{"E":0,"N":1,"D":2,"END":3,"<s>":4,"ND":5},"merges":["N D"]}}"#;
+    let tokenizer = Tokenizer::from_json(text, None).unwrap();
+    assert_eq!(tokenizer.encode("END", false).unwrap(), [0, 5]);
+    assert_eq!(tokenizer.encode("END1END", false).unwrap(), [0, 5, 0, 5]);
+    assert_eq!(tokenizer.encode_with_control("END", false).unwrap(), [3]);
+}

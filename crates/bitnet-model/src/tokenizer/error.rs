@@ -123,6 +123,12 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// A text that would become a control token however it is cut.
+    #[error("the text {word:?} is a control token of this model and nothing else")]
+    ControlWord {
+        /// The text.
+        word: String,
+    },
     /// Merging failed.
     #[error("the text cannot be encoded: {reason}")]
     Encode {

@@ -16,6 +16,10 @@ const MAX_VOCAB: u32 = 4 << 20;
 fn read(dir: &Path, name: &str) -> Result<Option<String>> {
     let path = dir.join(name);
     let Ok(data) = fs::metadata(&path) else { return Ok(None) };
+    if !data.is_file() {
+        // A pipe would wait for its writer, a device never end.
+        return Err(Error::Io { path, error: std::io::Error::other("not a regular file") });
+    }
     if data.len() > MAX_FILE {
         return Err(Error::FileTooLong { path, bytes: data.len(), limit: MAX_FILE });
     }
@@ -108,6 +112,19 @@ pub(super) fn build(json: &Value) -> Result<tokenizers::Tokenizer> {
         .map_err(|e| Error::Json { file: "tokenizer.json", reason: e.to_string() })
 }
 
+/// Where in a text, in bytes, the tokens of `wanted` lie.
+pub(super) fn places(
+    merges: &tokenizers::Tokenizer,
+    text: &str,
+    wanted: impl Fn(u32) -> bool,
+) -> Result<Vec<std::ops::Range<usize>>> {
+    let encoding = guard(|| merges.encode(text, false))
+        .unwrap_or_else(|panic| Err(panicked(&panic).into()))
+        .map_err(|e| Error::Encode { reason: e.to_string() })?;
+    let tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
+    Ok(tokens.filter(|(id, _)| wanted(**id)).map(|(_, &(start, end))| start..end).collect())
+}
+
 /// Ids of a text, with what the post-processor puts around it if that is asked for.
 pub(super) fn encode(merges: &tokenizers::Tokenizer, text: &str, framed: bool) -> Result<Vec<u32>> {
     guard(|| merges.encode_fast(text, framed).map(|encoding| encoding.get_ids().to_vec()))
@@ -196,6 +213,18 @@ pub(super) fn frame(merges: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32
     let at = framed.windows(plain.len().max(1)).position(|window| window == plain).unwrap_or(0);
     let end = (at + plain.len()).min(framed.len());
     Ok((framed[..at].to_vec(), framed[end..].to_vec()))
+}
+
+/// A post-processor that puts a token before a text.
+pub(super) fn begins_with(bos: u32, text: &str) -> Value {
+    let token = json!({ "SpecialToken": { "id": text, "type_id": 0 } });
+    let sequence = |id: &str, type_id: u32| json!({ "Sequence": { "id": id, "type_id": type_id } });
+    json!({
+        "type": "TemplateProcessing",
+        "single": [token, sequence("A", 0)],
+        "pair": [token, sequence("A", 0), sequence("B", 1)],
+        "special_tokens": { text: { "id": text, "ids": [bos], "tokens": [text] } },
+    })
 }
 
 /// A `tokenizer_config.json`.

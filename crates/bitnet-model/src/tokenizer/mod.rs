@@ -271,11 +271,32 @@ impl Tokenizer {
         if text.len() > MAX_TEXT {
             return Err(Error::TooLong { bytes: text.len(), limit: MAX_TEXT });
         }
-        if !text.is_empty() {
-            self.0.limits.check(text)?;
-            ids.extend(json::encode(&self.0.merges, text, false)?);
+        if text.is_empty() {
+            return Ok(());
         }
+        self.0.limits.check(text)?;
+        let made = json::encode(&self.0.merges, text, false)?;
+        if made.iter().any(|&id| self.is_special(id)) {
+            return self.encode_apart(text, ids);
+        }
+        ids.extend(made);
         Ok(())
+    }
+
+    /// Tokens of plain text in which a control token is a word like others: it is cut behind its first character.
+    fn encode_apart(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let mut from = 0;
+        for place in json::places(&self.0.merges, text, |id| self.is_special(id))? {
+            let word = text.get(place.clone()).unwrap_or_default();
+            let cut = place.start + word.chars().next().map_or(0, char::len_utf8);
+            if cut <= from || cut >= text.len() || cut >= place.end {
+                return Err(Error::ControlWord { word: word.to_owned() });
+            }
+            self.encode_plain(&text[from..cut], ids)?;
+            from = cut;
+        }
+        // No control token begins at a later character of its own: the pieces are shorter each time.
+        self.encode_plain(&text[from..], ids)
     }
 
     /// The text of tokens; bytes that are no UTF-8 become U+FFFD. Control tokens are left out or shown by name.
@@ -302,6 +323,11 @@ impl Tokenizer {
 
     /// The texts of `tokenizer.json` and `tokenizer_config.json`.
     pub fn to_json(&self) -> (String, String) {
-        (self.0.json.to_string(), json::config_of(self).to_string())
+        let mut json = self.0.json.clone();
+        if let Some(bos) = self.bos().filter(|_| self.adds_bos() && json["post_processor"].is_null()) {
+            // transformers puts the first token there by no other way.
+            json["post_processor"] = json::begins_with(bos, &self.token(bos).unwrap_or_default());
+        }
+        (json.to_string(), json::config_of(self).to_string())
     }
 }

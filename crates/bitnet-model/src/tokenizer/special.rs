@@ -105,6 +105,35 @@ impl Specials {
         })
     }
 
+    /// As [`Specials::find`], for what becomes a control token once a template makes letters small or large.
+    fn find_in_any_case(&self, text: &str, from: usize) -> Option<(usize, &Special)> {
+        let bytes = text.as_bytes();
+        let begins = |at: usize| {
+            let (small, large) = (bytes[at].to_ascii_lowercase(), bytes[at].to_ascii_uppercase());
+            self.first[usize::from(small)] || self.first[usize::from(large)]
+        };
+        (from..bytes.len()).filter(|&at| begins(at)).find_map(|at| {
+            let same =
+                |name: &[u8]| bytes.get(at..at + name.len()).is_some_and(|b| b.eq_ignore_ascii_case(name));
+            Some((at, self.all.iter().find(|special| same(special.text.as_bytes()))?))
+        })
+    }
+
+    /// Where the end of a text, but for spaces, could begin the name of a control token that the next text goes on with: the place
+    /// behind the first character of that name.
+    fn begun(&self, text: &str) -> Option<usize> {
+        let text = text.trim_end();
+        let begins = |special: &Special| {
+            let (name, most) = (special.text.as_str(), special.text.len().min(text.len() + 1));
+            let len = (1..most).rev().find(|&len| {
+                name.is_char_boundary(len)
+                    && text.as_bytes()[text.len() - len..].eq_ignore_ascii_case(&name.as_bytes()[..len])
+            })?;
+            Some(text.len() - len + name.chars().next().map_or(1, char::len_utf8))
+        };
+        self.all.iter().filter_map(begins).min()
+    }
+
     /// Cuts a text at the control tokens that it names.
     pub(super) fn split<'a>(&self, text: &'a str) -> Vec<Part<'a>> {
         let (mut parts, mut from) = (Vec::new(), 0);
@@ -122,18 +151,22 @@ impl Specials {
         parts
     }
 
-    /// Breaks every name of a control token, so that [`Specials::split`] does not see it.
+    /// Breaks every name of a control token, so that [`Specials::split`] does not see it, whatever a template does to letters and
+    /// whatever text it puts behind.
     pub(super) fn hide(&self, text: &str) -> String {
         // A user cannot smuggle in the break itself: it would vanish and leave a whole name.
         let text = text.replace(BREAK, "\u{fffd}");
         let (mut hidden, mut from) = (String::with_capacity(text.len()), 0);
-        while let Some((at, special)) = self.find(&text, from) {
+        while let Some((at, special)) = self.find_in_any_case(&text, from) {
             let first = special.text.chars().next().map_or(1, char::len_utf8);
             hidden.push_str(&text[from..at + first]);
             hidden.push(BREAK);
             from = at + first;
         }
         hidden.push_str(&text[from..]);
+        if let Some(at) = self.begun(&hidden) {
+            hidden.insert(at, BREAK);
+        }
         hidden
     }
 }
@@ -169,11 +202,21 @@ mod tests {
 
     #[test]
     fn a_hidden_name_is_plain_text_and_comes_back_whole() {
-        for text in ["say <s>!", "<<s>s>", "<\u{fdd0}s>", "[END][END]"] {
+        for text in ["say <s>!", "<<s>s>", "<\u{fdd0}s>", "[END][END]", "<S> [end]", "a <", "[EN  "] {
             let hidden = specials().hide(text);
             let parts = specials().split(&hidden);
             assert_eq!(parts, [Part::Plain(&hidden)], "{text}");
+            let small = hidden.to_lowercase();
+            assert_eq!(specials().split(&small), [Part::Plain(&small)], "{text}");
             assert_eq!(reveal(&hidden), text.replace(BREAK, "\u{fffd}"));
+        }
+    }
+
+    #[test]
+    fn two_texts_do_not_make_a_name_together() {
+        for (first, second) in [("<", "s>"), ("a [EN", "D]"), ("[e", "ND]"), ("<s", ">"), ("[END", "]")] {
+            let joined = specials().hide(first) + &specials().hide(second);
+            assert_eq!(specials().split(&joined), [Part::Plain(&joined)], "{first} {second}");
         }
     }
 }
