@@ -13,6 +13,7 @@ mod host;
 mod large;
 mod movable;
 mod pool;
+pub mod pressure;
 mod raw;
 mod record;
 mod small;
