@@ -12,6 +12,7 @@ mod export;
 mod host;
 mod large;
 mod movable;
+pub mod patterns;
 mod pool;
 pub mod pressure;
 mod raw;
