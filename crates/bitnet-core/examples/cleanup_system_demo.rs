@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bitnet_core::memory::cleanup::{Scheduler, Strategy};
 use bitnet_core::memory::pressure::{Monitor, Thresholds};
+use bitnet_core::memory::usage::{Scope, Usage};
 use bitnet_core::memory::{Bytes, HybridMemoryPool, Movable};
 
 const MIB: usize = 1 << 20;
@@ -32,11 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let _blocks = cut_up(&pool)?;
         demonstrate(title, &pool, strategy);
     }
-    let pool = HybridMemoryPool::host().with_budget(320 * MIB);
+    let pool = HybridMemoryPool::host();
     let _blocks = cut_up(&pool)?;
-    let _live = pool.alloc(225 * MIB)?;
-    let monitor = Arc::new(Monitor::with_source(&pool, Thresholds::default(), Vec::new));
-    demonstrate("by the pressure on a budget of 320 MiB", &pool, Strategy::Pressure { monitor });
+    let full = || vec![Usage { scope: Scope::System, used: 98, limit: 100 }];
+    let monitor = Arc::new(Monitor::with_source(&pool, Thresholds::default(), full));
+    demonstrate("as on a machine that is 98 % full (made up)", &pool, Strategy::Pressure { monitor });
     Ok(())
 }
 
