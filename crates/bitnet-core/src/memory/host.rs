@@ -32,12 +32,19 @@ fn layout(bytes: usize, align: usize) -> Option<Layout> {
 
 /// Zeroed memory of the layout, and its first byte.
 fn obtain(layout: Layout) -> Option<(NonNull<u8>, Header)> {
-    if layout.size() < MAPPED_MIN {
-        // SAFETY: the layout has at least the bytes of the header.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        return Some((start, Header::Heap(start)));
+    if layout.size() >= MAPPED_MIN
+        && let Some(mapped) = map(layout.size())
+    {
+        return Some(mapped);
     }
-    let mut map = MmapMut::map_anon(layout.size()).ok()?;
+    // SAFETY: the layout has at least the bytes of the header.
+    let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+    Some((start, Header::Heap(start)))
+}
+
+/// A mapping; none on systems that have no such thing.
+fn map(bytes: usize) -> Option<(NonNull<u8>, Header)> {
+    let mut map = MmapMut::map_anon(bytes).ok()?;
     Some((NonNull::new(map.as_mut_ptr())?, Header::Mapped(map)))
 }
 

@@ -31,7 +31,7 @@ pub unsafe trait RawAlloc: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`MemoryError::Refused`] when there is none.
+    /// [`MemoryError::Refused`](super::MemoryError::Refused) when there is none.
     fn alloc(&self, bytes: usize, align: usize) -> Result<RawMem>;
 
     /// Gives memory back.

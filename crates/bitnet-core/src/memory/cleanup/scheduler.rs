@@ -63,7 +63,8 @@ impl Scheduler {
     }
 
     /// Runs what is due at `now`, the time since the scheduler was made by the caller's clock, the longest overdue first,
-    /// until `budget` is spent. A slice of work is not interrupted: it is at most 64 MiB to release or to copy.
+    /// until `budget` is spent. A slice of work is not interrupted: it releases 64 MiB, or
+    /// one region where that is larger, or copies as much.
     pub fn run(&mut self, now: Duration, budget: Duration) -> Vec<Report> {
         self.run_where(now, budget, |_| true)
     }
