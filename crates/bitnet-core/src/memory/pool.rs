@@ -33,11 +33,15 @@ use super::{Block, DEFAULT_ALIGN, Host, MAX_ALIGN, MemoryError, RawAlloc, Result
 pub struct HybridMemoryPool(pub(super) Arc<Shared>);
 
 /// What the handles and blocks of a pool share. Locks are taken in the order `caches`, one thread's cache, `central`.
+///
+/// The count of handles that `Arc` keeps in front and the meter change with every block: in this order they share a cache
+/// line, and two threads pass one line to and fro instead of two.
+#[repr(C)]
 pub(super) struct Shared {
+    pub meter: Meter,
     raw: Arc<dyn RawAlloc>,
     /// Least alignment of a block.
     align: usize,
-    pub meter: Meter,
     pub tracker: Tracker,
     pub movables: Registry,
     caches: Mutex<Vec<Arc<ThreadCache>>>,

@@ -101,7 +101,7 @@ pub(super) struct Tracker {
     level: AtomicU8,
     history: AtomicUsize,
     start: Instant,
-    ledgers: [Padded; LEDGERS as usize],
+    ledgers: Box<[Padded]>,
     samples: Mutex<VecDeque<Event>>,
     threads: Mutex<Vec<String>>,
 }
@@ -122,7 +122,7 @@ impl Tracker {
             level: AtomicU8::new(Tracking::Off as u8),
             history: AtomicUsize::new(HISTORY),
             start: Instant::now(),
-            ledgers: std::array::from_fn(|_| Padded(Mutex::new(Ledger::new()))),
+            ledgers: (0..LEDGERS).map(|_| Padded(Mutex::new(Ledger::new()))).collect(),
             samples: Mutex::default(),
             threads: Mutex::new(vec!["a thread that was ending".to_owned()]),
         }
