@@ -12,7 +12,6 @@ mod story;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use bitnet_core::memory::Trace;
 use bitnet_core::memory::patterns::{Pattern, analyse};
 
 use faulty::FAULTS;
@@ -26,11 +25,11 @@ const DOUBLE: usize = 30;
 const HEALTHY: usize = 132;
 
 struct Labelled {
-    trace: Trace,
+    found: BTreeSet<Pattern>,
     faults: BTreeSet<Pattern>,
 }
 
-/// A trace with the faults at these places of the table.
+/// A trace with the faults at these places of the table, and what is found in it.
 fn generate(seed: u64, faults: &[usize], number: usize) -> Labelled {
     let mut story = Story::new(seed);
     let devices = faults.iter().any(|&fault| FAULTS[fault].0 == Pattern::Imbalance);
@@ -50,7 +49,8 @@ fn generate(seed: u64, faults: &[usize], number: usize) -> Labelled {
         layers[number % layers.len()](&mut story);
     }
     let faults = faults.iter().map(|&fault| FAULTS[fault].0).collect();
-    Labelled { trace: story.trace(), faults }
+    let found = analyse(&story.trace()).iter().map(|finding| finding.evidence.pattern()).collect();
+    Labelled { found, faults }
 }
 
 fn suite(seed: u64) -> Vec<Labelled> {
@@ -105,8 +105,7 @@ impl fmt::Display for Tally {
 fn tally(traces: &[Labelled], pattern: Pattern) -> Tally {
     let mut tally = Tally::default();
     for labelled in traces {
-        let found = analyse(&labelled.trace).iter().any(|finding| finding.evidence.pattern() == pattern);
-        match (found, labelled.faults.contains(&pattern)) {
+        match (labelled.found.contains(&pattern), labelled.faults.contains(&pattern)) {
             (true, true) => tally.right += 1,
             (true, false) => tally.wrong += 1,
             (false, true) => tally.missed += 1,
