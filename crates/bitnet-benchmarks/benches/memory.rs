@@ -53,7 +53,7 @@ fn trace(seed: u64) -> Vec<(usize, usize)> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize
     };
-    let mut size = || if next() % 10 == 0 { 64 << 10 | next() % (960 << 10) } else { 64 << (next() % 10) };
+    let mut size = || if next() % 10 == 0 { (64 << 10) + next() % (960 << 10) } else { 64 << (next() % 10) };
     let sizes: Vec<usize> = (0..20_000).map(|_| size()).collect();
     sizes.into_iter().enumerate().map(|(i, bytes)| (bytes, i * 7 % SLOTS)).collect()
 }
