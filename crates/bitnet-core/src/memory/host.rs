@@ -1,20 +1,28 @@
-//! The host's memory, through the system allocator.
+//! The host's memory: pages from the system for regions, the global allocator for what is smaller.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::mem::size_of;
 use std::ptr::NonNull;
 
+use memmap2::MmapMut;
+
 use super::{DEFAULT_ALIGN, MemoryError, RawAlloc, RawMem, Result};
 
-/// Host memory from the global allocator.
+/// Host memory.
 ///
-/// Large pieces are asked for without a special alignment and aligned here, because the system then hands out pages that
-/// are zero by nature and take memory only once they are used.
+/// From `MAPPED_MIN` on a piece is a mapping of its own, so that the system has it back the moment it is freed; the
+/// global allocator would keep some. Such pages are zero by nature and take memory only once they are used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Host;
 
-/// The address that the system gave, kept right before the aligned start.
-type Header = NonNull<u8>;
+/// Smallest piece that is a mapping of its own.
+const MAPPED_MIN: usize = 1 << 20;
+
+/// Where a piece came from, kept right before its aligned start.
+enum Header {
+    Heap(NonNull<u8>),
+    Mapped(MmapMut),
+}
 
 /// Layout of a piece with its header and room to align.
 fn layout(bytes: usize, align: usize) -> Option<Layout> {
@@ -22,28 +30,49 @@ fn layout(bytes: usize, align: usize) -> Option<Layout> {
     Layout::from_size_align(bytes.checked_add(room)?, align_of::<Header>()).ok()
 }
 
+/// Zeroed memory of the layout, and its first byte.
+fn obtain(layout: Layout) -> Option<(NonNull<u8>, Header)> {
+    if layout.size() >= MAPPED_MIN
+        && let Some(mapped) = map(layout.size())
+    {
+        return Some(mapped);
+    }
+    // SAFETY: the layout has at least the bytes of the header.
+    let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+    Some((start, Header::Heap(start)))
+}
+
+/// A mapping; none on systems that have no such thing.
+fn map(bytes: usize) -> Option<(NonNull<u8>, Header)> {
+    let mut map = MmapMut::map_anon(bytes).ok()?;
+    Some((NonNull::new(map.as_mut_ptr())?, Header::Mapped(map)))
+}
+
 // SAFETY: every `alloc` returns a part of its own allocation, zeroed and of the layout asked for, valid until `free`.
 unsafe impl RawAlloc for Host {
     fn alloc(&self, bytes: usize, align: usize) -> Result<RawMem> {
         let refused = MemoryError::Refused { wanted: bytes };
-        let Some(layout) = layout(bytes, align) else { return Err(refused) };
-        // SAFETY: the layout has at least the bytes of the header.
-        let given = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(refused)?;
+        let Some((given, origin)) = layout(bytes, align).and_then(obtain) else { return Err(refused) };
         let header = size_of::<Header>();
         let offset = header + (given.as_ptr() as usize + header).wrapping_neg() % align;
         // SAFETY: the offset is below `align` plus the header, which the layout has on top of `bytes`.
         let start = unsafe { given.add(offset) };
         // SAFETY: the header lies between `given` and `start`.
-        unsafe { start.cast::<Header>().sub(1).write_unaligned(given) };
+        unsafe { start.cast::<Header>().sub(1).write_unaligned(origin) };
         Ok(RawMem { start, len: bytes, align })
     }
 
     unsafe fn free(&self, mem: RawMem) {
-        // SAFETY: the caller passes what `alloc` returned, which has a header before its start.
-        let given = unsafe { mem.start.cast::<Header>().sub(1).read_unaligned() };
-        let layout = layout(mem.len, mem.align).expect("the same layout was valid in `alloc`");
-        // SAFETY: `given` came from the system with this layout and is given back once.
-        unsafe { dealloc(given.as_ptr(), layout) };
+        // SAFETY: the caller passes what `alloc` returned, which has a header before its start; it is taken out once.
+        let origin = unsafe { mem.start.cast::<Header>().sub(1).read_unaligned() };
+        match origin {
+            Header::Mapped(map) => drop(map),
+            Header::Heap(given) => {
+                let layout = layout(mem.len, mem.align).expect("the same layout was valid in `alloc`");
+                // SAFETY: `given` came from the system with this layout and is given back once.
+                unsafe { dealloc(given.as_ptr(), layout) };
+            }
+        }
     }
 
     fn alignment(&self) -> usize {

@@ -1,9 +1,11 @@
 //! Regions from the system, cut into spans: best fit, split on take, coalesced on put.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::compaction::Places;
 use super::{MAX_ALIGN, MemoryError, RawAlloc, RawMem, Result};
 
 /// Size of a region that spans share.
@@ -36,6 +38,8 @@ pub(super) enum Fit {
 struct Region {
     mem: RawMem,
     dedicated: bool,
+    /// Generation in which a span was last taken or put.
+    touched: u64,
     /// Free runs: offset to length. Neighbours are always merged.
     free: BTreeMap<usize, usize>,
 }
@@ -55,12 +59,50 @@ struct Run {
     offset: usize,
 }
 
+/// How the memory that a pool holds and does not use is cut up, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fragmentation {
+    /// Bytes held from the system.
+    pub held: usize,
+    /// Free bytes in regions.
+    pub free: usize,
+    /// Bytes of the longest free run.
+    pub largest_free: usize,
+    /// Free runs.
+    pub runs: usize,
+    /// Bytes in slabs and in the caches of threads that no block uses.
+    pub slack: usize,
+    /// Regions held.
+    pub regions: usize,
+}
+
+impl Fragmentation {
+    /// Share of the free bytes that lies outside of the longest run: 0 where all of it could serve one request.
+    pub fn external(&self) -> f64 {
+        match self.free {
+            0 => 0.0,
+            free => 1.0 - self.largest_free as f64 / free as f64,
+        }
+    }
+}
+
+/// What was free when a request went to the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Growth {
+    pub wanted: usize,
+    pub got: usize,
+    pub free: usize,
+    pub largest_free: usize,
+}
+
 /// All regions of a pool.
 pub(super) struct Large {
     raw: Arc<dyn RawAlloc>,
     regions: BTreeMap<usize, Region>,
     runs: BTreeSet<Run>,
     next_region: usize,
+    generation: u64,
+    last_growth: Growth,
     /// All spans are multiples of this and aligned to it.
     granule: usize,
     pub budget: usize,
@@ -77,6 +119,8 @@ impl Large {
             regions: BTreeMap::new(),
             runs: BTreeSet::new(),
             next_region: 0,
+            generation: 0,
+            last_growth: Growth::default(),
             granule,
             budget: usize::MAX,
             held: 0,
@@ -116,12 +160,12 @@ impl Large {
         }
         self.runs.insert(run(offset, len));
         region.free.insert(offset, len);
+        region.touched = self.generation;
     }
 
     /// Gives unused regions back, the largest first, until `bytes` are reached; returns how many bytes it gave.
     pub fn release(&mut self, bytes: usize) -> usize {
-        let mut unused: Vec<(usize, usize)> =
-            self.regions.iter().filter(|(_, r)| r.is_unused()).map(|(&id, r)| (r.mem.len, id)).collect();
+        let mut unused = self.unused(|_| true);
         unused.sort_unstable();
         let mut released = 0;
         while released < bytes
@@ -133,10 +177,81 @@ impl Large {
         released
     }
 
+    /// Ends a generation and gives back the unused regions that nothing touched in the last `generations`.
+    pub fn release_older(&mut self, generations: u64) -> usize {
+        self.generation += 1;
+        let oldest = self.generation.saturating_sub(generations);
+        let unused = self.unused(|region| region.touched < oldest);
+        unused.iter().for_each(|&(_, id)| self.release_region(id));
+        unused.iter().map(|&(len, _)| len).sum()
+    }
+
+    /// Lengths and ids of the regions that are not in use.
+    fn unused(&self, which: impl Fn(&Region) -> bool) -> Vec<(usize, usize)> {
+        let unused = self.regions.iter().filter(|(_, region)| region.is_unused() && which(region));
+        unused.map(|(&id, region)| (region.mem.len, id)).collect()
+    }
+
+    /// How the memory is cut up while `live` bytes of it are in use.
+    pub fn fragmentation(&self, live: usize) -> Fragmentation {
+        let free = self.free();
+        Fragmentation {
+            held: self.held,
+            free,
+            largest_free: self.largest_free(),
+            runs: self.runs.len(),
+            slack: (self.held - free).saturating_sub(live),
+            regions: self.regions.len(),
+        }
+    }
+
+    /// What was free when the system was last asked.
+    pub fn last_growth(&self) -> Growth {
+        self.last_growth
+    }
+
+    fn free(&self) -> usize {
+        self.runs.iter().map(|run| run.len).sum()
+    }
+
+    fn largest_free(&self) -> usize {
+        let shared = self.runs.iter().rev().find(|run| !run.dedicated);
+        self.runs.last().into_iter().chain(shared).map(|run| run.len).max().unwrap_or(0)
+    }
+
     /// The largest span that could be had: a free run, or what the budget leaves.
     pub fn available(&self) -> usize {
-        let free = self.regions.values().flat_map(|r| r.free.values()).copied().max().unwrap_or(0);
-        free.max(self.budget_left())
+        self.largest_free().max(self.budget_left())
+    }
+
+    /// Every region's place: the fullest first.
+    pub fn places(&self) -> Places {
+        let live = |region: &Region| region.mem.len - region.free.values().sum::<usize>();
+        let mut ids: Vec<_> = self.regions.iter().map(|(&id, region)| (live(region), id)).collect();
+        ids.sort_unstable_by_key(|&(live, id)| (Reverse(live), id));
+        ids.into_iter().enumerate().map(|(place, (_, id))| (id, place)).collect()
+    }
+
+    /// A span for moving `from` into a region with an earlier place or further down in its own. It never overlaps `from`.
+    pub fn take_before(&mut self, from: Span, places: &Places) -> Option<Span> {
+        let own = self.regions.get(&from.home).expect("a span's region is held until the span is back");
+        let (dedicated, limit) =
+            (own.dedicated, (places.get(&from.home)?, distance(own.mem.start, from.start)));
+        let least = Run { dedicated, len: from.len, region: 0, offset: 0 };
+        let fitting = self.runs.range(least..).take_while(|run| run.dedicated == dedicated);
+        let placed = fitting.filter_map(|run| Some(((places.get(&run.region)?, run.offset), *run)));
+        let (_, run) = placed.filter(|&(place, _)| place < limit).min_by_key(|&(place, _)| place)?;
+        Some(self.split(run, from.len))
+    }
+
+    /// The free run right in front of `from`, for sliding it down.
+    pub fn take_below(&mut self, from: Span, _: &Places) -> Option<Span> {
+        let region = self.regions.get(&from.home).expect("a span's region is held until the span is back");
+        let end = distance(region.mem.start, from.start);
+        let (&offset, &len) = region.free.range(..end).next_back()?;
+        let run = Run { dedicated: region.dedicated, len, region: from.home, offset };
+        // Where the whole block fits, it takes no more than it needs.
+        (offset + len == end).then(|| self.split(run, len.min(from.len)))
     }
 
     fn budget_left(&self) -> usize {
@@ -164,6 +279,7 @@ impl Large {
         let region = self.regions.get_mut(&run.region).expect("a run belongs to a held region");
         self.runs.remove(&run);
         region.free.remove(&run.offset);
+        region.touched = self.generation;
         if run.len > len {
             let rest = Run { len: run.len - len, offset: run.offset + len, ..run };
             self.runs.insert(rest);
@@ -184,11 +300,16 @@ impl Large {
             Err(_) if roomy > len => self.raw.alloc(len, self.granule)?,
             result => result?,
         };
+        self.last_growth =
+            Growth { wanted: len, got: mem.len, free: self.free(), largest_free: self.largest_free() };
         self.system_allocs += 1;
         self.held += mem.len;
         let run = Run { dedicated, len: mem.len, region: self.next_region, offset: 0 };
         self.next_region += 1;
-        self.regions.insert(run.region, Region { mem, dedicated, free: BTreeMap::from([(0, run.len)]) });
+        self.regions.insert(
+            run.region,
+            Region { mem, dedicated, touched: self.generation, free: BTreeMap::from([(0, run.len)]) },
+        );
         self.runs.insert(run);
         Ok(run)
     }

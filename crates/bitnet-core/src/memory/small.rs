@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 
-use super::Shared;
 use super::large::{Span, distance, offset};
+use super::pool::Shared;
 use super::stats::Counts;
 
 /// Largest block that comes from a size class.
@@ -153,7 +154,11 @@ pub(super) struct ThreadCache(Mutex<Bins>);
 
 impl ThreadCache {
     fn new() -> Self {
-        Self(Mutex::new(Bins { lists: [const { Vec::new() }; CLASSES], counts: Counts::default() }))
+        Self(Mutex::new(Bins {
+            lists: [const { Vec::new() }; CLASSES],
+            counts: Counts::default(),
+            seen: Counts::default(),
+        }))
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Bins> {
@@ -165,6 +170,8 @@ impl ThreadCache {
 pub(super) struct Bins {
     lists: [Vec<Slot>; CLASSES],
     pub counts: Counts,
+    /// The counts when a generation last ended.
+    seen: Counts,
 }
 
 impl Bins {
@@ -190,6 +197,15 @@ impl Bins {
         self.lists[class].extend(slots);
     }
 
+    /// Ends a generation: takes everything out if nothing happened in it.
+    pub fn drain_if_idle(&mut self) -> Vec<Slot> {
+        if self.counts == self.seen {
+            return self.drain();
+        }
+        self.seen = self.counts;
+        Vec::new()
+    }
+
     pub fn drain(&mut self) -> Vec<Slot> {
         self.lists.iter_mut().flat_map(std::mem::take).collect()
     }
@@ -198,6 +214,8 @@ impl Bins {
 /// This thread's cache of one pool; its end gives everything back.
 struct Local {
     pool: Weak<Shared>,
+    /// The thread's number in the pool.
+    thread: u32,
     cache: Arc<ThreadCache>,
 }
 
@@ -216,12 +234,22 @@ thread_local! {
 /// Runs `f` on this thread's cache of the pool; `None` while the thread is ending and has no cache any more.
 #[inline]
 pub(super) fn with_cache<R>(pool: &Arc<Shared>, f: impl FnOnce(&mut Bins) -> R) -> Option<R> {
+    with_local(pool, |local| f(&mut local.cache.lock()))
+}
+
+/// This thread's number in the pool; 0 while the thread is ending.
+pub(super) fn thread_number(pool: &Arc<Shared>) -> u32 {
+    with_local(pool, |local| local.thread).unwrap_or(0)
+}
+
+#[inline]
+fn with_local<R>(pool: &Arc<Shared>, f: impl FnOnce(&Local) -> R) -> Option<R> {
     LOCAL
         .try_with(|local| {
             let mut local = local.borrow_mut();
             let known = local.iter().position(|l| Weak::as_ptr(&l.pool) == Arc::as_ptr(pool));
             let index = known.unwrap_or_else(|| enlist(&mut local, pool));
-            f(&mut local[index].cache.lock())
+            f(&local[index])
         })
         .ok()
 }
@@ -232,7 +260,8 @@ fn enlist(local: &mut Vec<Local>, pool: &Arc<Shared>) -> usize {
     local.retain(|l| l.pool.strong_count() > 0);
     let cache = Arc::new(ThreadCache::new());
     pool.caches().push(Arc::clone(&cache));
-    local.push(Local { pool: Arc::downgrade(pool), cache });
+    let thread = pool.tracker.enlist(thread::current().name());
+    local.push(Local { pool: Arc::downgrade(pool), thread, cache });
     local.len() - 1
 }
 

@@ -73,7 +73,7 @@ impl fmt::Display for Bytes {
 }
 
 /// Events, counted where they happen under a lock and summed for `Stats`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub hits: u64,
     pub misses: u64,

@@ -1,0 +1,389 @@
+//! The pool.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::block::{Source, dangling};
+use super::large::{Fit, Fragmentation, Growth, Large, Span};
+use super::movable::Registry;
+use super::record::Owner;
+use super::small::{
+    QUANTUM, SMALL_MAX, Slabs, Slot, ThreadCache, batch, class_len, class_of, slab_len, thread_number,
+    with_cache,
+};
+use super::snapshot::Snapshot;
+use super::stats::{Counts, Meter};
+use super::trace::Change;
+use super::tracker::{Ticket, Tracker, Tracking};
+use super::{Block, DEFAULT_ALIGN, Host, MAX_ALIGN, MemoryError, RawAlloc, Result, Stats};
+
+/// A cheap handle to a pool of memory; clones share it, and blocks keep it alive.
+///
+/// ```
+/// let pool = bitnet_core::memory::HybridMemoryPool::host();
+/// let block = pool.alloc(1000)?;
+/// assert_eq!(block.len(), 1000);
+/// drop(block);
+/// assert_eq!(pool.stats().live, 0);
+/// assert!(pool.trim(usize::MAX) > 0);
+/// assert_eq!(pool.stats().cached, 0);
+/// # Ok::<(), bitnet_core::memory::MemoryError>(())
+/// ```
+#[derive(Clone)]
+pub struct HybridMemoryPool(pub(super) Arc<Shared>);
+
+/// What the handles and blocks of a pool share. Locks are taken in the order `caches`, one thread's cache, `central`.
+///
+/// The count of handles that `Arc` keeps in front and the meter change with every block: in this order they share a cache
+/// line, and two threads pass one line to and fro instead of two.
+#[repr(C)]
+pub(super) struct Shared {
+    pub meter: Meter,
+    raw: Arc<dyn RawAlloc>,
+    /// Least alignment of a block.
+    align: usize,
+    pub tracker: Tracker,
+    pub movables: Registry,
+    caches: Mutex<Vec<Arc<ThreadCache>>>,
+    central: Mutex<Central>,
+}
+
+/// Everything that is not in a thread's cache.
+pub(super) struct Central {
+    pub large: Large,
+    slabs: Slabs,
+    counts: Counts,
+}
+
+impl HybridMemoryPool {
+    /// A pool over an allocator, without a budget.
+    pub fn new(raw: Arc<dyn RawAlloc>) -> Self {
+        let central =
+            Central { large: Large::new(Arc::clone(&raw)), slabs: Slabs::new(), counts: Counts::default() };
+        Self(Arc::new(Shared {
+            align: raw.alignment().max(QUANTUM),
+            raw,
+            meter: Meter::default(),
+            tracker: Tracker::new(),
+            movables: Registry::default(),
+            caches: Mutex::default(),
+            central: Mutex::new(central),
+        }))
+    }
+
+    /// A pool of host memory.
+    pub fn host() -> Self {
+        Self::new(Arc::new(Host))
+    }
+
+    /// Limits what this pool, and every clone of it, holds from the system to `bytes`, live and cached together.
+    #[must_use]
+    pub fn with_budget(self, bytes: usize) -> Self {
+        self.0.central().large.budget = bytes;
+        self
+    }
+
+    /// The limit, if there is one.
+    pub fn budget(&self) -> Option<usize> {
+        Some(self.0.central().large.budget).filter(|&bytes| bytes != usize::MAX)
+    }
+
+    /// A block of `bytes` bytes, aligned to [`DEFAULT_ALIGN`], with unspecified contents.
+    ///
+    /// # Errors
+    ///
+    /// When the budget or the system has no room, after giving back everything cached.
+    pub fn alloc(&self, bytes: usize) -> Result<Block> {
+        self.alloc_aligned(bytes, DEFAULT_ALIGN)
+    }
+
+    /// A block of `bytes` bytes whose start is a multiple of `align`, with unspecified contents.
+    ///
+    /// # Errors
+    ///
+    /// When `align` is not a power of two up to [`MAX_ALIGN`], or as [`alloc`](Self::alloc).
+    pub fn alloc_aligned(&self, bytes: usize, align: usize) -> Result<Block> {
+        self.alloc_owned(bytes, align, None)
+    }
+
+    /// As [`alloc`](Self::alloc), recorded under `owner` instead of the scope of the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc).
+    pub fn alloc_tagged(&self, bytes: usize, owner: &'static str) -> Result<Block> {
+        self.alloc_owned(bytes, DEFAULT_ALIGN, Some(owner))
+    }
+
+    fn alloc_owned(&self, bytes: usize, align: usize, owner: Option<&'static str>) -> Result<Block> {
+        if !align.is_power_of_two() || align > MAX_ALIGN {
+            return Err(MemoryError::Alignment { got: align });
+        }
+        let align = align.max(self.0.align);
+        let (span, source) = match bytes.checked_add(align - 1).map(|end| end & !(align - 1)) {
+            Some(0) => return Ok(Block::empty(self.clone(), dangling(align))),
+            Some(padded @ 1..=SMALL_MAX) => (self.0.take_small(class_of(padded)), Source::Slab),
+            Some(padded) => (self.0.take_large(padded), Source::Region),
+            None => return Err(MemoryError::Refused { wanted: bytes }),
+        };
+        Ok(self.block(span.map_err(|e| e.of_request(bytes))?, source, bytes, owner))
+    }
+
+    /// A block of whole pages from a region, whatever its size.
+    pub(super) fn alloc_region(&self, bytes: usize) -> Result<Block> {
+        let span = self.0.take_large(bytes.max(1)).map_err(|e| e.of_request(bytes))?;
+        Ok(self.block(span, Source::Region, bytes, None))
+    }
+
+    /// Counts and records a block that was just taken.
+    fn block(&self, span: Span, source: Source, bytes: usize, owner: Option<&'static str>) -> Block {
+        self.0.meter.add(span.len);
+        let ticket = match self.0.tracker.level() {
+            Tracking::Off => Ticket::NONE,
+            level => self.0.record(level, bytes, span.len, owner),
+        };
+        Block::new(self.clone(), span, source, bytes, ticket)
+    }
+
+    /// Gives cached memory back to the system until `bytes` are reached or nothing more can be given, and returns how
+    /// many bytes it gave. A region goes back as a whole, once none of it is in use.
+    pub fn trim(&self, bytes: usize) -> usize {
+        self.0.trim(bytes)
+    }
+
+    /// Gives back what no allocation touched for `generations` calls of this function, and returns how many bytes that
+    /// was. What is in use again and again between two calls stays, however much it is.
+    pub fn trim_generation(&self, generations: u64) -> usize {
+        let unmoved: Vec<Slot> =
+            self.0.caches().iter().flat_map(|cache| cache.lock().drain_if_idle()).collect();
+        let mut central = self.0.central();
+        central.put_small(unmoved);
+        for slab in central.slabs.drain_unused() {
+            central.large.put(slab);
+        }
+        central.large.release_older(generations)
+    }
+
+    /// How the memory that is held and not in use is cut up.
+    pub fn fragmentation(&self) -> Fragmentation {
+        // Blocks come to life before they are counted as live, so that the difference is never below zero at rest.
+        let central = self.0.central();
+        central.large.fragmentation(self.0.meter.live())
+    }
+
+    /// Chooses how much is remembered about the blocks allocated from now on.
+    pub fn set_tracking(&self, level: Tracking) {
+        self.0.tracker.set_level(level);
+    }
+
+    /// How much is remembered about blocks.
+    pub fn tracking(&self) -> Tracking {
+        self.0.tracker.level()
+    }
+
+    /// Keeps about the last `lifetimes` finished allocations, at most 262,144 without this.
+    pub fn set_history(&self, lifetimes: usize) {
+        self.0.tracker.set_history(lifetimes);
+    }
+
+    /// All that is remembered. Taking it while other threads allocate gives a moment that lies between its parts.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(self)
+    }
+
+    /// What the pool holds and did so far.
+    pub fn stats(&self) -> Stats {
+        let caches = self.0.caches();
+        // All at once, or a block freed by one thread could be counted before its allocation by another.
+        let bins: Vec<_> = caches.iter().map(|cache| cache.lock()).collect();
+        let central = self.0.central();
+        let mut counts = central.counts;
+        bins.iter().for_each(|bins| counts.add(&bins.counts));
+        let live = self.0.meter.live();
+        Stats {
+            live,
+            live_blocks: counts.hits + counts.misses - counts.frees,
+            peak: self.0.meter.peak(),
+            cached: central.large.held - live,
+            hits: counts.hits,
+            misses: counts.misses,
+            system_allocs: central.large.system_allocs,
+            system_frees: central.large.system_frees,
+        }
+    }
+
+    /// Starts the peak again from what is live now.
+    pub fn reset_peak(&self) {
+        self.0.meter.reset_peak();
+    }
+
+    /// Whether the host can read and write this pool's memory.
+    pub fn host_addressable(&self) -> bool {
+        self.0.raw.host_addressable()
+    }
+}
+
+impl fmt::Debug for HybridMemoryPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HybridMemoryPool({})", self.stats())
+    }
+}
+
+impl Shared {
+    pub fn central(&self) -> MutexGuard<'_, Central> {
+        self.central.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn caches(&self) -> MutexGuard<'_, Vec<Arc<ThreadCache>>> {
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_small(self: &Arc<Self>, class: usize) -> Result<Span> {
+        let slot = match with_cache(self, |bins| bins.pop(class)) {
+            Some(Some(slot)) => slot,
+            Some(None) => self.refill(class, batch(class))?,
+            None => self.refill(class, 1)?,
+        };
+        Ok(Span { start: slot.start, len: class_len(class), home: slot.home })
+    }
+
+    /// Fetches `count` slots of the class, one for the caller and the others for this thread's cache.
+    #[cold]
+    fn refill(self: &Arc<Self>, class: usize, count: usize) -> Result<Slot> {
+        let (slot, others) = self.with_reclaim(|central, fit| central.take_small(class, count, fit))?;
+        if !others.is_empty() {
+            with_cache(self, |bins| bins.extend(class, others));
+        }
+        Ok(slot)
+    }
+
+    pub fn take_large(&self, bytes: usize) -> Result<Span> {
+        self.with_reclaim(|central, fit| central.take_large(bytes, fit))
+    }
+
+    #[cold]
+    fn record(
+        self: &Arc<Self>,
+        level: Tracking,
+        bytes: usize,
+        capacity: usize,
+        owner: Option<&'static str>,
+    ) -> Ticket {
+        let owner = owner.unwrap_or_else(Owner::current);
+        self.tracker.allocated(level, bytes, capacity, owner, thread_number(self))
+    }
+
+    pub fn give_small(self: &Arc<Self>, class: usize, slot: Slot) {
+        match with_cache(self, |bins| bins.push(class, slot)) {
+            Some(false) => {}
+            Some(true) => self.shed(class),
+            None => {
+                let mut central = self.central();
+                central.counts.frees += 1;
+                central.put_small(vec![slot]);
+            }
+        }
+    }
+
+    /// Moves half of a class from this thread's cache back to the slabs.
+    #[cold]
+    fn shed(self: &Arc<Self>, class: usize) {
+        if let Some(surplus) = with_cache(self, |bins| bins.shed(class)) {
+            self.central().put_small(surplus);
+        }
+    }
+
+    pub fn give_large(&self, span: Span) {
+        let mut central = self.central();
+        central.counts.frees += 1;
+        central.large.put(span);
+    }
+
+    fn trim(&self, bytes: usize) -> usize {
+        let released = self.central().large.release(bytes);
+        if released >= bytes {
+            return released;
+        }
+        let cached: Vec<Slot> = self.caches().iter().flat_map(|cache| cache.lock().drain()).collect();
+        let mut central = self.central();
+        central.put_small(cached);
+        for slab in central.slabs.drain_unused() {
+            central.large.put(slab);
+        }
+        released + central.large.release(bytes - released)
+    }
+
+    /// Runs `attempt`, and once more with everything cached given back if there was no memory.
+    fn with_reclaim<T>(&self, attempt: impl Fn(&mut Central, Fit) -> Result<T>) -> Result<T> {
+        match self.watched(|central| attempt(central, Fit::Preferred)) {
+            Err(MemoryError::OutOfMemory { .. } | MemoryError::Refused { .. }) => {
+                self.trim(usize::MAX);
+                self.watched(|central| attempt(central, Fit::Any))
+            }
+            done => done,
+        }
+    }
+
+    /// Runs `attempt`, and samples what is held if it went to the system while blocks are recorded.
+    fn watched<T>(&self, attempt: impl FnOnce(&mut Central) -> Result<T>) -> Result<T> {
+        let mut central = self.central();
+        let calls = central.large.system_allocs;
+        let done = attempt(&mut central);
+        if central.large.system_allocs > calls && self.tracker.level() >= Tracking::Records {
+            let Growth { wanted, got, free, largest_free } = central.large.last_growth();
+            self.tracker.sample(Change::Grow { wanted, got, free, largest_free, held: central.large.held });
+        }
+        done
+    }
+
+    /// Takes the blocks and counts of a thread that ends.
+    pub fn retire(&self, cache: &Arc<ThreadCache>) {
+        let mut caches = self.caches();
+        caches.retain(|other| !Arc::ptr_eq(other, cache));
+        let mut bins = cache.lock();
+        let mut central = self.central();
+        central.counts.add(&std::mem::take(&mut bins.counts));
+        central.put_small(bins.drain());
+    }
+}
+
+impl Central {
+    /// Up to `count` slots of the class: one for the caller, the rest for its cache.
+    fn take_small(&mut self, class: usize, count: usize, fit: Fit) -> Result<(Slot, Vec<Slot>)> {
+        let mut cached = true;
+        let slot = match self.slabs.take(class) {
+            Some(slot) => slot,
+            None => {
+                cached = self.add_slab(class, fit)?;
+                self.slabs.take(class).expect("a new slab has a free slot")
+            }
+        };
+        self.counts.allocated(cached);
+        Ok((slot, (1..count).map_while(|_| self.slabs.take(class)).collect()))
+    }
+
+    /// Makes a slab, of a single block where memory is scarce; returns whether it came without a system call.
+    fn add_slab(&mut self, class: usize, fit: Fit) -> Result<bool> {
+        let bytes = match fit {
+            Fit::Preferred => slab_len(class),
+            Fit::Any => class_len(class),
+        };
+        let (span, cached) = self.large.take(bytes, fit)?;
+        self.slabs.add(class, span);
+        Ok(cached)
+    }
+
+    fn put_small(&mut self, slots: Vec<Slot>) {
+        for slot in slots {
+            if let Some(slab) = self.slabs.put(slot) {
+                self.large.put(slab);
+            }
+        }
+    }
+
+    fn take_large(&mut self, bytes: usize, fit: Fit) -> Result<Span> {
+        let (span, cached) = self.large.take(bytes, fit)?;
+        self.counts.allocated(cached);
+        Ok(span)
+    }
+}
