@@ -243,7 +243,7 @@ impl Fields<'_> {
     fn must_not_transform(&self) -> Result<(), Error> {
         let rotates =
             |key: &&String| ["hadamard", "rotat", "transform"].iter().any(|word| key.contains(word));
-        for key in self.0.keys().filter(rotates) {
+        if let Some(key) = self.0.keys().find(rotates) {
             let field = format!("quantization_config.{key}");
             return Err(refuse(field, self.0[key].to_string(), "absent: this part is not implemented"));
         }
