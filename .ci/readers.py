@@ -57,7 +57,10 @@ def check_folder(source: Path, scratch: Path) -> None:
         # transformers leaves what a packed checkpoint stores as bfloat16 in that type.
         if tensor.dtype == torch.bfloat16:
             tensor.data = tensor.data.float()
-    ids = tokenizer("I had called upon my friend", return_tensors="pt").input_ids
+    text = "I had called upon my friend"
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    own = bitnet("tokenize", "-m", str(folder), text).split()
+    assert ids[0].tolist() == list(map(int, own)), f"{source.name}: {ids[0].tolist()} and {own}"
     with torch.no_grad():
         theirs = model(ids).logits[0].numpy()
     out = scratch / "logits.npy"
