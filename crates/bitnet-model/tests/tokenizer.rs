@@ -405,3 +405,22 @@ fn a_control_token_that_is_a_word_is_not_made_from_a_users_word() {
     assert_eq!(tokenizer.encode("END1END", false).unwrap(), [0, 5, 0, 5]);
     assert_eq!(tokenizer.encode_with_control("END", false).unwrap(), [3]);
 }
+
+#[test]
+fn a_space_goes_before_the_first_word_of_a_text_only_where_the_file_says_first() {
+    let text = |scheme: &str| {
+        r#"{"added_tokens":[
+            {"id":3,"content":"<s>","special":true,"single_word":false,"lstrip":false,"rstrip":false,"normalized":false}],
+            "pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"SCHEME","split":false},
+            "decoder":{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},
+                {"type":"ByteFallback"},{"type":"Fuse"}]},
+            "model":{"type":"BPE","byte_fallback":true,"unk_token":"<unk>","vocab":{"<unk>":0,"a":1,"▁":2,"<s>":3},"merges":[]}}"#
+            .replace("SCHEME", scheme)
+    };
+    for (scheme, expected) in
+        [("first", vec![2, 1, 3, 1]), ("always", vec![2, 1, 3, 2, 1]), ("never", vec![1, 3, 1])]
+    {
+        let tokenizer = Tokenizer::from_json(&text(scheme), None).unwrap();
+        assert_eq!(tokenizer.encode_with_control("a<s>a", false).unwrap(), expected, "{scheme}");
+    }
+}

@@ -112,6 +112,24 @@ pub(super) fn build(json: &Value) -> Result<tokenizers::Tokenizer> {
         .map_err(|e| Error::Json { file: "tokenizer.json", reason: e.to_string() })
 }
 
+/// The merging part for text behind a control token, where a space goes before the first word of a text only.
+pub(super) fn later(json: &Value) -> Result<Option<tokenizers::Tokenizer>> {
+    let mut json = json.clone();
+    let pre = &mut json["pre_tokenizer"];
+    let parts = match pre["pretokenizers"].as_array_mut() {
+        Some(list) => list.iter_mut().collect(),
+        None => vec![pre],
+    };
+    let mut differs = false;
+    for part in parts {
+        if part["type"] == "Metaspace" && part["prepend_scheme"] == "first" {
+            part["prepend_scheme"] = "never".into();
+            differs = true;
+        }
+    }
+    if differs { build(&json).map(Some) } else { Ok(None) }
+}
+
 /// Where in a text, in bytes, the tokens of `wanted` lie.
 pub(super) fn places(
     merges: &tokenizers::Tokenizer,

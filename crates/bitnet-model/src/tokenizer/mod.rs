@@ -41,6 +41,8 @@ pub struct Tokenizer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     merges: tokenizers::Tokenizer,
+    /// For parts of a text behind a control token, where those are cut otherwise.
+    later: Option<tokenizers::Tokenizer>,
     /// What `merges` was built from.
     json: serde_json::Value,
     alphabet: Alphabet,
@@ -115,8 +117,12 @@ impl Tokenizer {
         let steering: Vec<u32> = parts.eos.iter().copied().chain(parts.bos).collect();
         special::mark(&mut parts.json, &steering);
         let mut merges = json::build(&parts.json)?;
+        let mut later = json::later(&parts.json)?;
         // Control tokens are found here, so that user text never becomes one.
-        merges.set_encode_special_tokens(true);
+        [Some(&mut merges), later.as_mut()]
+            .into_iter()
+            .flatten()
+            .for_each(|m| m.set_encode_special_tokens(true));
         let specials = Specials::read(&parts.json)?;
         let pieces = json::pieces(&merges, &alphabet, &specials);
         let (mut prefix, suffix) = json::frame(&merges)?;
@@ -145,6 +151,7 @@ impl Tokenizer {
         let json = parts.json;
         Ok(Self(Arc::new(Inner {
             merges,
+            later,
             json,
             alphabet,
             specials,
@@ -209,7 +216,7 @@ impl Tokenizer {
     /// Where the text is too long.
     pub fn encode(&self, text: &str, framed: bool) -> Result<Vec<u32>> {
         let mut ids = if framed { self.0.prefix.clone() } else { Vec::new() };
-        self.encode_plain(text, &mut ids)?;
+        self.encode_plain(text, true, &mut ids)?;
         if framed {
             ids.extend(&self.0.suffix);
         }
@@ -258,16 +265,17 @@ impl Tokenizer {
         if text.len() > MAX_TEXT {
             return Err(Error::TooLong { bytes: text.len(), limit: MAX_TEXT });
         }
-        for part in self.0.specials.split(text) {
+        for (i, part) in self.0.specials.split(text).into_iter().enumerate() {
             match part {
                 special::Part::Control(id) => ids.push(id),
-                special::Part::Plain(text) => self.encode_plain(&special::reveal(text), ids)?,
+                special::Part::Plain(text) => self.encode_plain(&special::reveal(text), i == 0, ids)?,
             }
         }
         Ok(())
     }
 
-    fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    /// `begins` says whether nothing stands before the text.
+    fn encode_plain(&self, text: &str, begins: bool, ids: &mut Vec<u32>) -> Result<()> {
         if text.len() > MAX_TEXT {
             return Err(Error::TooLong { bytes: text.len(), limit: MAX_TEXT });
         }
@@ -275,28 +283,35 @@ impl Tokenizer {
             return Ok(());
         }
         self.0.limits.check(text)?;
-        let made = json::encode(&self.0.merges, text, false)?;
+        let merges = self.0.later.as_ref().filter(|_| !begins).unwrap_or(&self.0.merges);
+        let made = json::encode(merges, text, false)?;
         if made.iter().any(|&id| self.is_special(id)) {
-            return self.encode_apart(text, ids);
+            return self.encode_apart(merges, text, begins, ids);
         }
         ids.extend(made);
         Ok(())
     }
 
     /// Tokens of plain text in which a control token is a word like others: it is cut behind its first character.
-    fn encode_apart(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    fn encode_apart(
+        &self,
+        merges: &tokenizers::Tokenizer,
+        text: &str,
+        begins: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         let mut from = 0;
-        for place in json::places(&self.0.merges, text, |id| self.is_special(id))? {
+        for place in json::places(merges, text, |id| self.is_special(id))? {
             let word = text.get(place.clone()).unwrap_or_default();
             let cut = place.start + word.chars().next().map_or(0, char::len_utf8);
             if cut <= from || cut >= text.len() || cut >= place.end {
                 return Err(Error::ControlWord { word: word.to_owned() });
             }
-            self.encode_plain(&text[from..cut], ids)?;
+            self.encode_plain(&text[from..cut], begins && from == 0, ids)?;
             from = cut;
         }
         // No control token begins at a later character of its own: the pieces are shorter each time.
-        self.encode_plain(&text[from..], ids)
+        self.encode_plain(&text[from..], begins && from == 0, ids)
     }
 
     /// The text of tokens; bytes that are no UTF-8 become U+FFFD. Control tokens are left out or shown by name.
