@@ -136,6 +136,30 @@ fn concurrent_callers_take_turns() {
 }
 
 #[test]
+fn shared_parts_run_once_whoever_comes() {
+    for n in TEAMS {
+        let threads = Threads::new(n);
+        let parts = 2 * n + 1;
+        let runs: Vec<_> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+        for region in 1..=200 {
+            threads.share(parts, &|i| {
+                runs[i].fetch_add(1, Relaxed);
+            });
+            assert!(runs.iter().all(|run| run.load(Relaxed) == region), "region {region} on {n} threads");
+        }
+    }
+}
+
+#[test]
+fn the_panic_of_a_shared_part_reaches_the_caller() {
+    let threads = Threads::new(4);
+    for _ in 0..20 {
+        let result = catch_unwind(AssertUnwindSafe(|| threads.share(8, &|i| assert!(i != 5, "part 5"))));
+        assert_eq!(*result.unwrap_err().downcast_ref::<&str>().unwrap(), "part 5");
+    }
+}
+
+#[test]
 fn teams_come_and_go_without_a_region() {
     for n in TEAMS {
         assert_eq!(Threads::new(n).len(), n);

@@ -3,7 +3,6 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::threads::Threads;
 
@@ -25,32 +24,12 @@ impl Threads {
     /// Runs `f` on contiguous ranges that cover `0..n`, at most one for each thread, cut at multiples of `grain`.
     pub fn for_each_range(&self, n: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
         let parts = n.div_ceil(grain).min(self.len());
-        match parts {
-            0 => {}
-            1 => f(0..n),
-            _ => self.run(&|i| {
-                if i < parts {
-                    f(split(n, parts, i, grain));
-                }
-            }),
-        }
+        self.share(parts, &|i| f(split(n, parts, i, grain)));
     }
 
     /// Runs `f(item)` for every item in `0..n`, each on whichever thread is free, for items of uneven cost.
     pub fn for_each_item(&self, n: usize, f: impl Fn(usize) + Sync) {
-        if n <= 1 || self.len() == 1 {
-            return (0..n).for_each(f);
-        }
-        let next = AtomicUsize::new(0);
-        self.run(&|_| {
-            loop {
-                let item = next.fetch_add(1, Relaxed);
-                if item >= n {
-                    return;
-                }
-                f(item);
-            }
-        });
+        self.share(n, &f);
     }
 
     /// Runs `f(index, chunk)` for every chunk of `chunk_len` elements of `out` (the last may be shorter); each thread

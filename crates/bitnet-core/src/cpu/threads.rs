@@ -1,10 +1,16 @@
-//! A fork-join pool for regions of a few microseconds: one start barrier, one end barrier, spin before sleep.
+//! A fork-join pool for regions of a few microseconds: a gate to enter by, a count of those who left, spin before sleep.
+//!
+//! On a busy machine a worker may be off its core when a region begins. Work that any thread can do is claimed part by part, and the
+//! caller waits only for those who have entered: a worker that comes too late finds the gate closed.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -38,16 +44,24 @@ type Part<'a> = dyn Fn(usize) + Sync + 'a;
 /// The function of the region that runs; none tells the workers to end.
 struct Job(UnsafeCell<Option<&'static Part<'static>>>);
 
-// SAFETY: it is written only while no worker is between its two barriers, and read only between them.
+// SAFETY: it is written only while the gate is closed and all who entered have left, and read only by those inside.
 unsafe impl Sync for Job {}
 
 struct Shared {
     job: Job,
-    /// Number of regions started.
-    started: Barrier,
-    /// Number of workers that have not finished the region.
-    pending: Barrier,
+    /// The number of the region in the high half, [`OPEN`], and below it how many workers have entered.
+    gate: Barrier,
+    /// Number of workers that have left the region.
+    left: Barrier,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// Set in the gate while workers may enter.
+const OPEN: u64 = 1 << 31;
+
+/// The number of the region of a gate.
+fn region(gate: u64) -> u64 {
+    gate >> 32
 }
 
 thread_local! {
@@ -61,8 +75,8 @@ impl Threads {
     pub fn new(n: usize) -> Self {
         let shared = Arc::new(Shared {
             job: Job(UnsafeCell::new(None)),
-            started: Barrier::default(),
-            pending: Barrier::default(),
+            gate: Barrier::default(),
+            left: Barrier::default(),
             panic: Mutex::default(),
         });
         let workers = (1..n).map_while(|i| spawn_worker(i, &shared)).collect();
@@ -90,36 +104,64 @@ impl Threads {
         if INSIDE.get() {
             return (0..self.len()).for_each(f);
         }
+        self.region(f, || self.shared.left.wait(|left| left == self.workers.len() as u64));
+    }
+
+    /// Runs `f(i)` for every `i` in `0..parts`, each on whichever thread is free, and returns when all are done. The caller does
+    /// everything where no other thread comes.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of a part; others may be left out then.
+    pub fn share(&self, parts: usize, f: &(dyn Fn(usize) + Sync)) {
+        if parts <= 1 || self.workers.is_empty() || INSIDE.get() {
+            return (0..parts).for_each(f);
+        }
+        let next = AtomicUsize::new(0);
+        let claim = |_| {
+            loop {
+                let part = next.fetch_add(1, Relaxed);
+                if part >= parts {
+                    return;
+                }
+                f(part);
+            }
+        };
+        self.region(&claim, || 0);
+    }
+
+    /// Opens the gate to `f`, runs the caller's part, waits for `enough`, and closes the gate behind the last worker.
+    fn region(&self, f: &Part<'_>, enough: impl FnOnce() -> u64) {
         let _turn = lock(&self.turn);
-        self.start(f);
+        // SAFETY: only the lifetime changes, and `f` is borrowed until the gate is closed and all who entered have left.
+        let job = unsafe { std::mem::transmute::<&Part<'_>, &'static Part<'static>>(f) };
+        self.open(Some(job));
         INSIDE.set(true);
         let result = catch_unwind(AssertUnwindSafe(|| f(0)));
         INSIDE.set(false);
-        self.shared.pending.wait(|pending| pending == 0);
+        enough();
+        let entered = self.shared.gate.value.fetch_and(!OPEN, SeqCst) & (OPEN - 1);
+        self.shared.left.wait(|left| left == entered);
         let from_worker = lock(&self.shared.panic).take();
         if let Some(payload) = result.err().or(from_worker) {
             resume_unwind(payload);
         }
     }
 
-    /// Hands `f` to the workers. The caller must wait until none is pending before `f` goes away.
-    fn start(&self, f: &Part<'_>) {
-        // SAFETY: only the lifetime changes, and `run` keeps `f` borrowed until no worker can call it any more.
-        let f = unsafe { std::mem::transmute::<&Part<'_>, &'static Part<'static>>(f) };
-        self.post(Some(f));
-    }
-
-    fn post(&self, job: Option<&'static Part<'static>>) {
-        // SAFETY: no worker is inside a region, so none reads the job.
+    fn open(&self, job: Option<&'static Part<'static>>) {
+        // SAFETY: the gate is closed and all who entered have left, so that nobody reads the job.
         unsafe { *self.shared.job.0.get() = job };
-        self.shared.pending.set(self.workers.len());
-        self.shared.started.add(1);
+        self.shared.left.value.store(0, SeqCst);
+        let gate = &self.shared.gate;
+        let next = region(gate.value.load(SeqCst)) + 1;
+        gate.value.store(next << 32 | OPEN, SeqCst);
+        gate.wake();
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.post(None);
+        self.open(None);
         for worker in self.workers.drain(..) {
             worker.join().expect("a worker catches the panics of its parts");
         }
@@ -135,13 +177,32 @@ fn work(index: usize, shared: &Shared) {
     INSIDE.set(true);
     let mut seen = 0;
     loop {
-        seen = shared.started.wait(|started| started != seen);
-        // SAFETY: the region has started and this worker is still pending, so the caller does not write.
+        let gate = shared.gate.wait(|gate| region(gate) != seen);
+        seen = region(gate);
+        if !shared.enter(gate) {
+            continue;
+        }
+        // SAFETY: this worker is inside until it counts itself as left, so the caller does not write.
         let Some(f) = (unsafe { *shared.job.0.get() }) else { return };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(index))) {
             lock(&shared.panic).get_or_insert(payload);
         }
-        shared.pending.sub(1);
+        shared.left.value.fetch_add(1, SeqCst);
+        shared.left.wake();
+    }
+}
+
+impl Shared {
+    /// Enters the region of `gate`, unless it is closed by now.
+    fn enter(&self, mut gate: u64) -> bool {
+        let wanted = region(gate);
+        while region(gate) == wanted && gate & OPEN != 0 {
+            match self.gate.value.compare_exchange_weak(gate, gate + 1, SeqCst, SeqCst) {
+                Ok(_) => return true,
+                Err(now) => gate = now,
+            }
+        }
+        false
     }
 }
 
@@ -150,31 +211,15 @@ fn work(index: usize, shared: &Shared) {
 // Two cache lines, because the prefetcher of x86 fetches pairs.
 #[repr(align(128))]
 struct Barrier {
-    value: AtomicUsize,
+    value: AtomicU64,
     sleepers: AtomicUsize,
     door: Mutex<()>,
     bell: Condvar,
 }
 
 impl Barrier {
-    /// Sets a value that nobody waits for.
-    fn set(&self, value: usize) {
-        self.value.store(value, SeqCst);
-    }
-
-    fn add(&self, n: usize) {
-        self.value.fetch_add(n, SeqCst);
-        self.wake();
-    }
-
-    fn sub(&self, n: usize) {
-        if self.value.fetch_sub(n, SeqCst) == n {
-            self.wake();
-        }
-    }
-
     /// Waits until the value is `ready` and returns it.
-    fn wait(&self, ready: impl Fn(usize) -> bool) -> usize {
+    fn wait(&self, ready: impl Fn(u64) -> bool) -> u64 {
         for round in 0..SPINS + YIELDS {
             let value = self.value.load(SeqCst);
             if ready(value) {
@@ -188,7 +233,7 @@ impl Barrier {
     /// Sleeps until the value is `ready`. The sleeper registers before it looks at the value and the waker changes the value
     /// before it looks for sleepers, so one of them always sees the other.
     #[cold]
-    fn sleep(&self, ready: impl Fn(usize) -> bool) -> usize {
+    fn sleep(&self, ready: impl Fn(u64) -> bool) -> u64 {
         let mut door = lock(&self.door);
         self.sleepers.fetch_add(1, SeqCst);
         loop {
