@@ -227,6 +227,6 @@ fn an_interrupt_ends_the_text_and_other_signals_the_program() {
     use std::os::unix::process::ExitStatusExt;
     let (status, said) = signalled("-INT");
     assert!(status.success() && said.contains("interrupted") && said.contains("tok/s"), "{said}");
+    // Not a hang-up: whoever starts the tests may have asked for it to be ignored, and children inherit that.
     assert_eq!(signalled("-TERM").0.signal(), Some(15));
-    assert_eq!(signalled("-HUP").0.signal(), Some(1));
 }

@@ -28,7 +28,7 @@ pub struct Shape {
 }
 
 /// Shapes that can be built.
-pub const SHAPES: [Shape; 6] = [
+pub const SHAPES: [Shape; 8] = [
     Shape {
         name: "2b-4t",
         model: "microsoft/bitnet-b1.58-2B-4T",
@@ -70,6 +70,36 @@ pub const SHAPES: [Shape; 6] = [
         vocab: 32_002,
         theta: 10_000.0,
         tied: true,
+    },
+    // Falcon-E: layers and the head of its own from a loader's log (microsoft/BitNet, pull request 268); the widths are those that give
+    // the published sizes of the packed checkpoints, 635 MB and 999 MB.
+    Shape {
+        name: "falcon-e-1b",
+        model: "tiiuae/Falcon-E-1B-Base",
+        family: Family::Llama,
+        hidden: 2048,
+        intermediate: 8192,
+        layers: 24,
+        heads: 16,
+        kv_heads: 4,
+        head_dim: 128,
+        vocab: 32_768,
+        theta: 1_000_042.0,
+        tied: false,
+    },
+    Shape {
+        name: "falcon-e-3b",
+        model: "tiiuae/Falcon-E-3B-Base",
+        family: Family::Llama,
+        hidden: 2048,
+        intermediate: 13_312,
+        layers: 32,
+        heads: 16,
+        kv_heads: 2,
+        head_dim: 128,
+        vocab: 32_768,
+        theta: 1_000_042.0,
+        tied: false,
     },
     Shape {
         name: "falcon3-7b",

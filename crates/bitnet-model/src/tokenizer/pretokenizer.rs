@@ -25,7 +25,7 @@ pub(super) enum Splitting {
 }
 
 /// Names in GGUF files; the first one of a way is the one that is written.
-const NAMES: [(&str, Splitting); 16] = [
+const NAMES: [(&str, Splitting); 17] = [
     ("gpt-2", Splitting::Gpt2),
     ("phi-2", Splitting::Gpt2),
     ("jina-v2-es", Splitting::Gpt2),
@@ -37,6 +37,8 @@ const NAMES: [(&str, Splitting); 16] = [
     ("llama3", Splitting::Llama3),
     ("llama-v3", Splitting::Llama3),
     ("falcon3", Splitting::Llama3),
+    // Falcon-E; as ik_llama.cpp reads it (its issue 551).
+    ("falcon_e", Splitting::Llama3),
     ("pixtral", Splitting::Llama3),
     ("qwen2", Splitting::Qwen2),
     ("deepseek-r1-qwen", Splitting::Qwen2),
