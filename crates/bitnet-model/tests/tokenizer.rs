@@ -204,6 +204,15 @@ fn a_broken_tokenizer_json_is_refused() {
             r#"{"model":{"type":"BPE","dropout":0.1,"vocab":{},"merges":[]},"decoder":{"type":"ByteLevel"}}"#,
             "dropout",
         ),
+        // A table of any size, and text that grows a thousandfold a step.
+        (
+            r#"{"normalizer":{"type":"Precompiled","precompiled_charsmap":"//////////8="},"model":{"type":"BPE","vocab":{},"merges":[]},"decoder":{"type":"ByteLevel"}}"#,
+            "Precompiled",
+        ),
+        (
+            r#"{"normalizer":{"type":"Replace","pattern":{"String":"a"},"content":"aaaaaaaaaaaaaaaaa"},"model":{"type":"BPE","vocab":{},"merges":[]},"decoder":{"type":"ByteLevel"}}"#,
+            "Replace",
+        ),
         // Found by fuzzing: the library panicked at merges that make no token, and would at ones shorter than a prefix.
         (
             r#"{"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":["a b"]},"decoder":{"type":"ByteLevel"}}"#,

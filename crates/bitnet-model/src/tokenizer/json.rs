@@ -9,6 +9,9 @@ use std::path::Path;
 const MAX_FILE: u64 = 128 << 20;
 /// Longest text of a token.
 pub(super) const MAX_TOKEN: usize = 65_536;
+/// Most replacements of a normalizer, and the longest text that one puts there.
+const MAX_REPLACES: usize = 4;
+const MAX_REPLACEMENT: usize = 16;
 /// Most entries of a vocabulary.
 const MAX_VOCAB: u32 = 4 << 20;
 
@@ -188,7 +191,28 @@ fn check(json: &Value) -> Result<()> {
         }
     }
     check_merges(&json["model"])?;
+    check_normalizer(&json["normalizer"])?;
     super::pretokenizer::check(&json["pre_tokenizer"])
+}
+
+/// Refuses normalizers that can make a text any number of times longer, or that the library reads a table of any size for.
+/// Byte-level and SentencePiece models have a Prepend and a Replace at most.
+fn check_normalizer(json: &Value) -> Result<()> {
+    let steps: Vec<&Value> = match json["normalizers"].as_array() {
+        Some(list) => list.iter().collect(),
+        None => vec![json],
+    };
+    let of = |kind: &'static str| steps.iter().copied().filter(move |step| step["type"] == kind);
+    let long = |step: &Value| step["content"].as_str().is_some_and(|text| text.len() > MAX_REPLACEMENT);
+    let nested = steps.iter().find(|step| step["normalizers"].is_array());
+    let refused = of("Precompiled").next().or_else(|| of("Replace").nth(MAX_REPLACES)).or(nested.copied());
+    match refused.or_else(|| of("Replace").find(|step| long(step))) {
+        None => Ok(()),
+        Some(step) => {
+            let expected = "at most 4 replacements by at most 16 bytes, and no table";
+            Err(Error::Unknown { field: "normalizer", value: step.to_string(), expected })
+        }
+    }
 }
 
 /// The library joins merges in a buffer as long as the longest token, and panics at one that does not fit.
