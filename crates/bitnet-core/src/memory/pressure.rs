@@ -12,7 +12,7 @@ pub enum Pressure {
     /// There is plenty.
     #[default]
     None,
-    /// More than half is used.
+    /// Enough is used to be worth a look.
     Low,
     /// Caches should shrink.
     Medium,
