@@ -2,12 +2,14 @@
 
 use minijinja::{
     Environment, ErrorKind, State, UndefinedBehavior, Value,
+    machinery::{Span, Token, tokenize},
     syntax::SyntaxConfig,
     value::{Kwargs, Serde, ValueKind},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     io,
+    ops::Range,
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
@@ -21,8 +23,8 @@ const MAX_OUTPUT: usize = 64 << 20;
 const FUEL: u64 = 2_000_000;
 /// Depth of nested calls.
 const DEPTH: usize = 100;
-/// Depth of values that become JSON.
-const JSON_DEPTH: usize = 100;
+/// Depth of values that become JSON or that a namespace holds.
+const VALUE_DEPTH: usize = 100;
 /// Stack of the thread that a template runs on. The interpreter shows, compares and drops nested values by recursion, and
 /// [`FUEL`] pays for a million levels. Only what is touched takes memory.
 const STACK: usize = 1 << 30;
@@ -154,7 +156,8 @@ fn environment(source: &str) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     // As transformers renders them.
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    environment.set_syntax(syntax.map_err(invalid)?);
+    let syntax = syntax.map_err(invalid)?;
+    environment.set_syntax(syntax.clone());
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_fuel(Some(FUEL));
@@ -163,30 +166,100 @@ fn environment(source: &str) -> Result<Environment<'static>, Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{reason}")))
     });
     environment.add_filter("tojson", to_json);
-    environment.add_template_owned(NAME, without_generation(source)).map_err(invalid)?;
+    let namespace =
+        environment.compile_expression("namespace()").and_then(|e| e.eval(())).map_err(invalid)?;
+    environment.add_filter(HELD, move |state: &State<'_, '_>, value: Value| {
+        no_cycle(state, &value, &namespace, 0).map(|()| value)
+    });
+    environment.add_template_owned(NAME, adapted(source, syntax).map_err(invalid)?).map_err(invalid)?;
     Ok(environment)
 }
 
 /// The template with `{% generation %}` blocks, in which transformers marks the model's own words for training, as blocks that
-/// do nothing.
-fn without_generation(source: &str) -> String {
-    let (mut text, mut rest) = (String::with_capacity(source.len()), source);
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at + 2);
-        text.push_str(before);
-        let name = tag.trim_start_matches(['-', '+']).trim_start();
-        text.push_str(&tag[..tag.len() - name.len()]);
-        let known = [("generation", "with"), ("endgeneration", "endwith")];
-        let found = known.into_iter().find_map(|(from, to)| Some((name.strip_prefix(from)?, to)));
-        rest = match found {
-            Some((after, to)) if after.trim_start().trim_start_matches(['-', '+']).starts_with("%}") => {
-                text.push_str(to);
-                after
+/// do nothing, and with every value that a namespace takes sent through [`HELD`].
+fn adapted(source: &str, syntax: SyntaxConfig) -> Result<String, minijinja::Error> {
+    let (mut text, mut copied) = (String::with_capacity(source.len()), 0);
+    let mut replace = |span: Range<u32>, by: &str| {
+        text.push_str(&source[copied..span.start as usize]);
+        text.push_str(by);
+        copied = span.end as usize;
+    };
+    let mut set = Set::No;
+    let mut last = Token::BlockEnd;
+    for token in tokenize(source, false, syntax) {
+        let (token, Span { start_offset: start, end_offset: end, .. }) = token?;
+        let starts = matches!(last, Token::BlockStart);
+        match (&token, set) {
+            (Token::Ident("generation"), _) if starts => replace(start..end, "with"),
+            (Token::Ident("endgeneration"), _) if starts => replace(start..end, "endwith"),
+            (Token::Ident("set"), _) if starts => set = Set::Target,
+            (Token::Dot, Set::Target) => set = Set::Attribute,
+            (Token::Assign, Set::Attribute) => {
+                replace(end..end, "(");
+                set = Set::Value;
             }
-            _ => name,
-        };
+            (Token::Assign | Token::Pipe, Set::Target) => set = Set::No,
+            (Token::Pipe, Set::Attribute) => set = Set::Filters,
+            (Token::BlockEnd, Set::Value) if !matches!(last, Token::Assign) => {
+                replace(start..start, &format!(")|{HELD} "));
+                set = Set::No;
+            }
+            (Token::BlockEnd, Set::Filters) => {
+                replace(start..start, &format!("|{HELD} "));
+                set = Set::No;
+            }
+            (Token::BlockEnd, _) => set = Set::No,
+            _ => {}
+        }
+        last = token;
     }
-    text + rest
+    text.push_str(&source[copied..]);
+    Ok(text)
+}
+
+/// Where in `{% set name.attribute = value %}` or `{% set name.attribute | filters %}` the reader is.
+#[derive(Clone, Copy)]
+enum Set {
+    /// In neither.
+    No,
+    /// Behind `set`.
+    Target,
+    /// Behind a dot.
+    Attribute,
+    /// Behind `=`.
+    Value,
+    /// Behind `|`.
+    Filters,
+}
+
+/// The filter that values pass on their way into a namespace.
+const HELD: &str = "_held_by_a_namespace";
+
+/// Refuses a value that holds a namespace. Only a namespace changes after it was made, so that only through one a value could
+/// hold itself, and the interpreter shows and compares values until their end.
+fn no_cycle(
+    state: &State<'_, '_>,
+    value: &Value,
+    namespace: &Value,
+    depth: usize,
+) -> Result<(), minijinja::Error> {
+    let Some(object) = value.as_object() else { return Ok(()) };
+    state.consume_fuel(1)?;
+    let refused = |text| Err(minijinja::Error::new(ErrorKind::InvalidOperation, text));
+    if depth > VALUE_DEPTH {
+        return refused(TOO_DEEP);
+    }
+    if namespace.as_object().is_some_and(|n| n.type_name() == object.type_name()) {
+        return refused("a namespace inside a namespace");
+    }
+    let pairs = matches!(value.kind(), ValueKind::Map);
+    for item in object.try_iter().into_iter().flatten() {
+        no_cycle(state, &item, namespace, depth + 1)?;
+        if pairs {
+            no_cycle(state, &value.get_item(&item)?, namespace, depth + 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// JSON as Python writes it: spaces after commas and colons, nothing escaped for HTML.
@@ -208,7 +281,7 @@ struct Json<'a, 'env> {
 
 impl Json<'_, '_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
-        if depth > JSON_DEPTH {
+        if depth > VALUE_DEPTH {
             return Err(minijinja::Error::new(ErrorKind::InvalidOperation, TOO_DEEP));
         }
         self.state.consume_fuel(1)?;
@@ -372,6 +445,46 @@ mod tests {
     fn a_template_that_is_not_jinja_is_refused() {
         assert!(matches!(render("{% for %}"), Err(Error::Syntax { .. })));
     }
+
+    #[test]
+    fn a_namespace_cannot_hold_itself() {
+        let assignments = [
+            "set ns.a = ns",
+            "set ns.a=ns -%",
+            "set b, ns.a = 1, ns",
+            "set (ns.a) = [1, {'k': [ns]}]",
+            "set ns.a = ns if true else '%}'",
+            "set ns.a | default(ns, true) %}{% endset",
+            "set c = namespace(a=ns) %}{% set ns.a = c",
+            "set ns.a = range(1)|map('default', ns)|list + [ns]",
+        ];
+        for assignment in assignments {
+            let assignment = assignment.trim_end_matches('%');
+            for then in
+                ["{{ ns }}", "{{ ns ~ '' }}", "{{ [ns]|join }}", "{{ ns|string }}", "{{ ns == ns.a }}"]
+            {
+                let result = render(&format!("{{% set ns = namespace() %}}{{% {assignment}%}}{then}"));
+                let error = result.expect_err(assignment).to_string();
+                assert!(error.contains("a namespace inside a namespace"), "{assignment}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn namespaces_hold_everything_else() {
+        let source = concat!(
+            "{% set ns = namespace(n=1, l=[]) %}{% for m in messages * 3 -%} {% set ns.l = ns.l + [m] %}",
+            "{%- set ns.n = ns.n + 1 if m.role == 'user' else 0 -%} {% endfor %}{% set ns.t %}t{{ ns.n }}{% endset %}",
+            "{% set x, ns.p = 1, (2, '%}') %}{% set ns.u | upper %}u{% endset %}{{ ns }}"
+        );
+        let m = "{'role': 'user', 'content': 'hi <b>'}";
+        assert_eq!(
+            render(source).unwrap(),
+            format!("{{'l': [{m}, {m}, {m}], 'n': 4, 'p': (2, '%}}'), 't': 't4', 'u': 'U'}}")
+        );
+        assert!(matches!(render("{% set ns = namespace() %}{% set ns.a = %}"), Err(Error::Syntax { .. })));
+    }
+
     /// A loop around `ns.x = …`, and something done with the value.
     fn nested(times: usize, nest: &str, then: &str) -> Result<String, Error> {
         let body = format!("{{% set ns.x = {nest} %}}");
@@ -392,14 +505,19 @@ mod tests {
         }
     }
 
+    /// What is done with a value of 2^60 leaves.
+    fn doubled(then: &str) -> Result<String, Error> {
+        render(&format!("{{% set x = 1 %}}{}{then}", "{% set x = [x, x] %}".repeat(60)))
+    }
+
     #[test]
     fn a_value_that_is_small_in_memory_and_huge_as_json_is_stopped() {
-        assert!(matches!(nested(60, "[ns.x, ns.x]", "{{ ns.x|tojson }}"), Err(Error::Endless { .. })));
+        assert!(matches!(doubled("{{ x|tojson }}"), Err(Error::Endless { .. })));
     }
 
     #[test]
     fn a_value_that_takes_for_ever_to_hash_is_given_up() {
-        let result = nested(60, "[ns.x, ns.x]", "{{ {ns.x: 1}['a'] }}");
+        let result = doubled("{{ {x: 1}['a'] }}");
         assert!(matches!(result, Err(Error::Endless { limit: "10 seconds" })), "{result:?}");
     }
 
@@ -433,6 +551,7 @@ mod tests {
 
     #[test]
     fn generation_blocks_do_nothing() {
+        assert_eq!(render("{% raw %}{% generation %}{% endraw %}").unwrap(), "{% generation %}");
         let source = "{% for m in messages %}{%- generation -%} {{ m.role }} {%- endgeneration %}{% endfor %}{% generation %}\nx{% endgeneration %}";
         assert_eq!(render(source).unwrap(), "userx");
         assert!(matches!(render("{% generations %}{% endgenerations %}"), Err(Error::Syntax { .. })));
