@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-/// Type of one element. Arithmetic on the CPU is f32; the others are storage.
+/// Type of one element. Arithmetic on the CPU is f32 for the floats, exact (and wrapping, as in NumPy) for the integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// 32-bit float.
@@ -17,15 +17,24 @@ pub enum DType {
     U8,
     /// 32-bit integer: sums of activation codes.
     I32,
+    /// 64-bit integer: indices and token ids.
+    I64,
+    /// Truth: a byte, zero or not.
+    Bool,
 }
 
 impl DType {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::F32, Self::F16, Self::BF16, Self::I8, Self::U8, Self::I32, Self::I64, Self::Bool];
+
     /// Bytes of one element.
     pub const fn size(self) -> usize {
         match self {
+            Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::I8 | Self::U8 => 1,
+            Self::I8 | Self::U8 | Self::Bool => 1,
         }
     }
 
@@ -38,7 +47,14 @@ impl DType {
             Self::I8 => "int8",
             Self::U8 => "uint8",
             Self::I32 => "int32",
+            Self::I64 => "int64",
+            Self::Bool => "bool",
         }
+    }
+
+    /// Whether arithmetic on it is arithmetic in f32.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 }
 
@@ -60,10 +76,48 @@ pub trait Element:
     const DTYPE: DType;
 }
 
+/// An element of a [`DType::Bool`] tensor. Any byte but zero is true.
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+pub struct Bool(u8);
+
+impl Bool {
+    /// The truth that it stands for.
+    pub const fn get(self) -> bool {
+        self.0 != 0
+    }
+}
+
+impl From<bool> for Bool {
+    fn from(value: bool) -> Self {
+        Self(u8::from(value))
+    }
+}
+
+impl From<Bool> for bool {
+    fn from(value: Bool) -> Self {
+        value.get()
+    }
+}
+
+impl PartialEq for Bool {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for Bool {}
+
+impl std::fmt::Debug for Bool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 macro_rules! elements {
     ($($t:ty => $d:ident),*) => {$(
         impl sealed::Sealed for $t {}
         impl Element for $t { const DTYPE: DType = DType::$d; }
     )*};
 }
-elements!(f32 => F32, f16 => F16, bf16 => BF16, i8 => I8, u8 => U8, i32 => I32);
+elements!(f32 => F32, f16 => F16, bf16 => BF16, i8 => I8, u8 => U8, i32 => I32, i64 => I64, Bool => Bool);

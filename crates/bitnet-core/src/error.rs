@@ -23,6 +23,34 @@ pub enum Error {
         /// What it was given.
         got: Shape,
     },
+    /// Two operands do not broadcast to one shape.
+    #[error("{op}: shapes {a} and {b} do not broadcast together")]
+    Broadcast {
+        /// The op.
+        op: &'static str,
+        /// Shape of the first operand.
+        a: Shape,
+        /// Shape of the second operand.
+        b: Shape,
+    },
+    /// No such dimension, or twice the same.
+    #[error("{op}: axis {axis} is not one of the {rank} dimensions, or was given twice")]
+    Axis {
+        /// The op.
+        op: &'static str,
+        /// What was asked for; negative counts from the end.
+        axis: isize,
+        /// Dimensions of the tensor.
+        rank: usize,
+    },
+    /// An argument that the op cannot take.
+    #[error("{op}: {reason}")]
+    Argument {
+        /// The op.
+        op: &'static str,
+        /// What is wrong with it and what to do.
+        reason: String,
+    },
     /// An operand has the wrong element type.
     #[error("{op}: expected {expected} elements, got {got}")]
     DType {

@@ -74,6 +74,8 @@ fn put_back<B: Backend + ?Sized>(device: &B, copy: &Tensor, y: ViewMut<'_>) -> R
         DType::I8 => crate::buffer::as_bytes(copy.as_slice::<i8>()?),
         DType::U8 => copy.as_slice::<u8>()?,
         DType::I32 => crate::buffer::as_bytes(copy.as_slice::<i32>()?),
+        DType::I64 => crate::buffer::as_bytes(copy.as_slice::<i64>()?),
+        DType::Bool => crate::buffer::as_bytes(copy.as_slice::<crate::Bool>()?),
     };
     device.upload(bytes, y)
 }

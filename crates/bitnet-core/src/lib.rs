@@ -22,7 +22,7 @@ pub mod tensor;
 pub mod view;
 
 pub use device::Device;
-pub use dtype::{DType, Element};
+pub use dtype::{Bool, DType, Element};
 pub use error::{Error, Result};
 pub use layout::Layout;
 pub use packed::PackedTensor;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Most dimensions that a tensor has.
-pub const MAX_DIMS: usize = 5;
+pub const MAX_DIMS: usize = 8;
 
 /// Extents of a tensor, outermost first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
