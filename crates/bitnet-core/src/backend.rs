@@ -4,7 +4,7 @@
 use crate::{
     Result, host,
     memory::RawAlloc,
-    ops::{Glu, PagedSpan, cache::KvShape},
+    ops::{Binary, Compare, Glu, Logical, PagedSpan, Reduce, Unary, cache::KvShape},
     packed::PackedView,
     view::{View, ViewMut},
 };
@@ -167,5 +167,148 @@ pub trait Backend: RawAlloc {
         host::run(self, y, |cpu, y| {
             cpu.attention(host::fetch(self, q)?.view(), paged, host::fetch(self, cache)?.view(), y)
         })
+    }
+
+    /// `y = x`, elements of one type and shape in any two layouts.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn copy(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.copy(host::fetch(self, x)?.view(), y))
+    }
+
+    /// `y = x` as another type, both in contiguous rows.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn cast(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.cast(host::fetch(self, x)?.view(), y))
+    }
+
+    /// `y = op(x)`. `x` in any layout, `y` in contiguous rows; so in the next six.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn unary(&self, op: Unary, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.unary(op, host::fetch(self, x)?.view(), y))
+    }
+
+    /// `y = a op b`. All of one shape.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn binary(&self, op: Binary, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.binary(op, host::fetch(self, a)?.view(), host::fetch(self, b)?.view(), y)
+        })
+    }
+
+    /// `x = x op y`. Both of one shape.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn binary_assign(&self, op: Binary, x: ViewMut<'_>, y: View<'_>) -> Result<()> {
+        host::run(self, x, |cpu, x| cpu.binary_assign(op, x, host::fetch(self, y)?.view()))
+    }
+
+    /// `y = a op b` as truths. All of one shape.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn compare(&self, op: Compare, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.compare(op, host::fetch(self, a)?.view(), host::fetch(self, b)?.view(), y)
+        })
+    }
+
+    /// `y = a op b` of truths. All of one shape.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn logical(&self, op: Logical, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.logical(op, host::fetch(self, a)?.view(), host::fetch(self, b)?.view(), y)
+        })
+    }
+
+    /// `y = if condition { a } else { b }`. All of one shape.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn select(&self, condition: View<'_>, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            let condition = host::fetch(self, condition)?;
+            cpu.select(condition.view(), host::fetch(self, a)?.view(), host::fetch(self, b)?.view(), y)
+        })
+    }
+
+    /// `op` over the middle dimension of `x: [O, N, W]` into `y: [O, W]`, contiguous; of floats only f32.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn reduce(&self, op: Reduce, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.reduce(op, host::fetch(self, x)?.view(), y))
+    }
+
+    /// Running sums over the middle dimension of `x, y: [O, N, W]`, contiguous; of floats only f32.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn cumsum(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.cumsum(host::fetch(self, x)?.view(), y))
+    }
+
+    /// Softmax, or its logarithm, of the rows of `x, y`, contiguous f32.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn softmax(&self, x: View<'_>, log: bool, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.softmax(host::fetch(self, x)?.view(), log, y))
+    }
+
+    /// The rows of `x` in order and where the elements were (int64), contiguous.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn sort(&self, x: View<'_>, descending: bool, y: ViewMut<'_>, ids: ViewMut<'_>) -> Result<()> {
+        host::sort(self, x, descending, y, ids)
+    }
+
+    /// `y: [O, M, W]` = entries `ids: [M]` (int64) of the middle dimension of `x: [O, N, W]`, contiguous.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn index_select(&self, x: View<'_>, ids: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.index_select(host::fetch(self, x)?.view(), host::fetch(self, ids)?.view(), y)
+        })
+    }
+
+    /// `y[o, m, w] = x[o, ids[o, m, w], w]` of `x: [O, N, W]` and `ids, y: [O, M, W]` (int64), contiguous.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn gather(&self, x: View<'_>, ids: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.gather(host::fetch(self, x)?.view(), host::fetch(self, ids)?.view(), y)
+        })
+    }
+
+    /// `y[o, ids[o, m, w], w] += x[o, m, w]` of `ids, x: [O, M, W]` and `y: [O, N, W]`, in row-major order, contiguous.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn scatter_add(&self, x: View<'_>, ids: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.scatter_add(host::fetch(self, x)?.view(), host::fetch(self, ids)?.view(), y)
+        })
+    }
+
+    /// `y: [.., M, N] = a: [.., M, K] · b: [.., K, N]` in f32, `a` and `b` in any layout, `y` contiguous.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn matmul(&self, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.matmul(host::fetch(self, a)?.view(), host::fetch(self, b)?.view(), y))
     }
 }

@@ -47,6 +47,11 @@ impl Device {
         Self(Arc::new(Opened { backend, pool }))
     }
 
+    /// Whether both are handles to the same opened device.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// What computes on it.
     pub fn backend(&self) -> &dyn Backend {
         &*self.0.backend

@@ -108,6 +108,24 @@ impl PartialEq for Bool {
 
 impl Eq for Bool {}
 
+impl PartialOrd for Bool {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Bool {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.get().cmp(&other.get())
+    }
+}
+
+impl From<Bool> for i64 {
+    fn from(value: Bool) -> Self {
+        Self::from(value.get())
+    }
+}
+
 impl std::fmt::Debug for Bool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.get().fmt(f)

@@ -18,13 +18,14 @@ pub fn reference() -> &'static Device {
     DEVICE.get_or_init(|| Device::open("cpu/scalar", Some(1)).expect("every machine has the scalar tier"))
 }
 
-/// A copy of `x` on the host.
+/// A copy of `x` on the host, with everything that its buffer holds.
 pub(crate) fn fetch<B: Backend + ?Sized>(from: &B, x: View<'_>) -> Result<Tensor> {
-    let mut bytes = vec![0u8; x.shape().len() * x.dtype().size()];
-    from.download(x, &mut bytes)?;
-    let mut copy = Tensor::empty(reference(), x.shape(), x.dtype())?;
+    let whole = x.whole_bytes();
+    let mut bytes = vec![0u8; whole.shape().len()];
+    from.download(whole, &mut bytes)?;
+    let mut copy = Tensor::empty(reference(), whole.shape(), DType::U8)?;
     reference().backend().upload(&bytes, copy.view_mut("fetch")?)?;
-    Ok(copy)
+    Ok(copy.viewed(x.layout(), x.dtype()))
 }
 
 /// A copy of a stored matrix on the host.
@@ -66,16 +67,24 @@ pub(crate) fn quantize_activation<B: Backend + ?Sized>(
     put_back(device, &codes.sums, y.sums)
 }
 
+/// [`Backend::sort`] on the host; it has two results.
+pub(crate) fn sort<B: Backend + ?Sized>(
+    device: &B,
+    x: View<'_>,
+    descending: bool,
+    y: ViewMut<'_>,
+    ids: ViewMut<'_>,
+) -> Result<()> {
+    device.count_fallback();
+    let (mut sorted, mut places) = (fetch(device, y.as_view())?, fetch(device, ids.as_view())?);
+    let x = fetch(device, x)?;
+    reference().backend().sort(x.view(), descending, sorted.view_mut("sort")?, places.view_mut("sort")?)?;
+    put_back(device, &sorted, y)?;
+    put_back(device, &places, ids)
+}
+
+/// Puts back everything that the buffer of `y` holds.
 fn put_back<B: Backend + ?Sized>(device: &B, copy: &Tensor, y: ViewMut<'_>) -> Result<()> {
-    let bytes = match copy.dtype() {
-        DType::F32 => crate::buffer::as_bytes(copy.as_slice::<f32>()?),
-        DType::F16 => crate::buffer::as_bytes(copy.as_slice::<half::f16>()?),
-        DType::BF16 => crate::buffer::as_bytes(copy.as_slice::<half::bf16>()?),
-        DType::I8 => crate::buffer::as_bytes(copy.as_slice::<i8>()?),
-        DType::U8 => copy.as_slice::<u8>()?,
-        DType::I32 => crate::buffer::as_bytes(copy.as_slice::<i32>()?),
-        DType::I64 => crate::buffer::as_bytes(copy.as_slice::<i64>()?),
-        DType::Bool => crate::buffer::as_bytes(copy.as_slice::<crate::Bool>()?),
-    };
-    device.upload(bytes, y)
+    let whole = copy.view().whole_bytes();
+    device.upload(whole.as_bytes("host")?, y.into_whole_bytes())
 }

@@ -3,6 +3,8 @@
 //! Read first: [`backend`] (what a device must do), then one file of [`ops`] (what an op is).
 #![deny(unsafe_code)]
 
+pub mod autograd;
+pub mod axes;
 pub mod backend;
 pub mod buffer;
 pub mod cpu;
@@ -17,10 +19,13 @@ pub mod math;
 pub mod memory;
 pub mod ops;
 pub mod packed;
+pub mod random;
 pub mod shape;
 pub mod tensor;
 pub mod view;
 
+pub use autograd::Gradients;
+pub use axes::Axes;
 pub use device::Device;
 pub use dtype::{Bool, DType, Element};
 pub use error::{Error, Result};

@@ -91,6 +91,121 @@ pub fn exp(x: f32) -> f32 {
     y * exp2_int(half) * exp2_int(integer.wrapping_sub(half))
 }
 
+/// Natural logarithm within 2 units in the last place; NaN below zero, minus infinity at zero.
+///
+/// Polynomial and two-part ln 2 of Cephes' `logf` (S. Moshier).
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    // A denormal has no exponent of its own.
+    let tiny = x < f32::MIN_POSITIVE;
+    let scaled = if tiny { x * 8_388_608.0 } else { x };
+    let bits = scaled.to_bits();
+    // Exponent and mantissa such that the mantissa lies between sqrt(1/2) and sqrt(2).
+    let biased = bits.wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32;
+    let exponent = (biased >> 23) as f32 - if tiny { 23.0 } else { 0.0 };
+    let mantissa = f32::from_bits(bits.wrapping_sub((biased & !0x007f_ffff) as u32));
+    let r = mantissa - 1.0;
+    let mut p = 7.037_683_6e-2;
+    for c in [
+        -1.151_461e-1,
+        1.167_699_84e-1,
+        -1.242_014_1e-1,
+        1.424_932_3e-1,
+        -1.666_805_8e-1,
+        2.000_071_4e-1,
+        -2.499_999_4e-1,
+        3.333_333e-1,
+    ] {
+        p = p * r + c;
+    }
+    let square = r * r;
+    let y = p * r * square + exponent * -2.121_944_4e-4 - 0.5 * square;
+    let y = r + y + exponent * 0.693_359_4;
+    let y = if x == f32::INFINITY { x } else { y };
+    let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
+    // Also for NaN, which compares with nothing.
+    if x >= 0.0 { y } else { f32::NAN }
+}
+
+/// ln(1 + x) without loss near zero.
+///
+/// W. Kahan's correction of the rounding of `1 + x`.
+#[inline(always)]
+pub fn ln_1p(x: f32) -> f32 {
+    let one_plus = 1.0 + x;
+    let y = ln(one_plus) * (x / (one_plus - 1.0));
+    let y = if one_plus == f32::INFINITY { one_plus } else { y };
+    if one_plus == 1.0 { x } else { y }
+}
+
+/// e^x - 1 without loss near zero.
+///
+/// The odd-even polynomial of `exp` below ln 2 / 2, and `exp` above, where the subtraction loses at most a bit.
+#[inline(always)]
+pub fn exp_m1(x: f32) -> f32 {
+    let mut p = 1.987_569_1e-4;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p * x + c;
+    }
+    let small = p * (x * x) + x;
+    if x.abs() < 0.346_573_6 { small } else { exp(x) - 1.0 }
+}
+
+/// Hyperbolic tangent within 3 units in the last place.
+///
+/// Cephes' `tanhf` (S. Moshier): a polynomial below 0.625, `exp` above.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let square = x * x;
+    let mut p = -5.704_988_7e-3;
+    for c in [2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
+        p = p * square + c;
+    }
+    let small = p * square * x + x;
+    let magnitude = x.abs();
+    let large = 1.0 - 2.0 / (exp(2.0 * magnitude) + 1.0);
+    if magnitude < 0.625 { small } else { large.copysign(x) }
+}
+
+/// Error function within 3 units in the last place.
+///
+/// The polynomial and the exponential of a polynomial that N. Juffa published for single precision (2018).
+#[inline(always)]
+pub fn erf(x: f32) -> f32 {
+    let (t, square) = (x.abs(), x * x);
+    let mut small = -5.967_617e-4;
+    for c in [4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_25e-1, -3.761_253_3e-1, 1.283_791_7e-1] {
+        small = small * square + c;
+    }
+    let small = small * x + x;
+    let mut r = (-1.728_534_7e-5 * t + 3.831_971_3e-4) * square + (-3.883_964_4e-3 * t + 2.425_462_2e-2);
+    for c in [-1.067_778_8e-1, -6.348_467e-1, -1.287_175_2e-1] {
+        r = r * t + c;
+    }
+    let large = (1.0 - exp(r * t - t)).copysign(x);
+    if t <= 0.927_734_4 { small } else { large }
+}
+
+/// ln(1 + e^x) without overflow.
+#[inline(always)]
+pub fn softplus(x: f32) -> f32 {
+    let positive = if x > 0.0 { x } else { 0.0 };
+    let y = positive + ln_1p(exp(-x.abs()));
+    if x.is_nan() { x } else { y }
+}
+
+/// `x Φ(x)` with the distribution function of the normal distribution.
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// [`gelu`] by a hyperbolic tangent (Hendrycks and Gimpel, arXiv:1606.08415).
+#[inline(always)]
+pub fn gelu_tanh(x: f32) -> f32 {
+    0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x)))
+}
+
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
@@ -167,6 +282,50 @@ mod tests {
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert_eq!(exp(88.8), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    /// Largest distance over `inputs`, in units of the last place of the larger of the exact result and `floor`.
+    fn worst(inputs: &[f32], floor: f64, f: fn(f32) -> f32, exact: fn(f64) -> f64) -> f64 {
+        let error = |&x: &f32| {
+            let wanted = exact(f64::from(x));
+            let scale = wanted.abs().max(floor) as f32;
+            let unit = f64::from(f32::from_bits(scale.to_bits() + 1)) - f64::from(scale);
+            (f64::from(f(x)) - wanted).abs() / unit
+        };
+        inputs.iter().map(error).fold(0.0, f64::max)
+    }
+
+    /// Numbers of both signs between two magnitudes, evenly spread over their bits.
+    fn spread(low: f32, high: f32) -> Vec<f32> {
+        let bits = (low.to_bits()..=high.to_bits()).step_by(997);
+        bits.map(f32::from_bits).flat_map(|x| [x, -x]).collect()
+    }
+
+    #[test]
+    fn elementary_functions_are_within_their_stated_errors() {
+        let positive: Vec<f32> = spread(1e-44, f32::MAX).into_iter().filter(|x| *x > 0.0).collect();
+        assert!(worst(&positive, 0.0, ln, libm::log) <= 2.0);
+        let above: Vec<f32> = spread(1e-30, 1e30).into_iter().filter(|x| *x > -1.0).collect();
+        assert!(worst(&above, 0.0, ln_1p, libm::log1p) <= 4.0);
+        assert!(worst(&spread(1e-30, 80.0), 0.0, exp_m1, libm::expm1) <= 4.0);
+        assert!(worst(&spread(1e-30, 20.0), 0.0, tanh, libm::tanh) <= 3.0);
+        assert!(worst(&spread(1e-30, 20.0), 0.0, erf, libm::erf) <= 3.0);
+        assert!(worst(&spread(1e-30, 80.0), 1e-30, softplus, |x| libm::log1p(libm::exp(x))) <= 4.0);
+    }
+
+    #[test]
+    fn elementary_functions_keep_the_special_values() {
+        assert_eq!((ln(0.0), ln(f32::INFINITY), ln(1.0)), (f32::NEG_INFINITY, f32::INFINITY, 0.0));
+        assert!(ln(-1.0).is_nan() && ln(f32::NAN).is_nan() && ln(f32::NEG_INFINITY).is_nan());
+        assert_eq!((ln_1p(-1.0), ln_1p(f32::INFINITY)), (f32::NEG_INFINITY, f32::INFINITY));
+        assert_eq!((exp_m1(f32::NEG_INFINITY), exp_m1(f32::INFINITY)), (-1.0, f32::INFINITY));
+        for f in [tanh, erf] {
+            assert_eq!((f(f32::INFINITY), f(f32::NEG_INFINITY), f(0.0)), (1.0, -1.0, 0.0));
+        }
+        assert_eq!((softplus(f32::NEG_INFINITY), softplus(f32::INFINITY)), (0.0, f32::INFINITY));
+        for f in [ln_1p, exp_m1, tanh, erf, softplus, gelu, gelu_tanh] {
+            assert!(f(f32::NAN).is_nan());
+        }
     }
 
     #[test]

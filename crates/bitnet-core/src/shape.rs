@@ -1,5 +1,6 @@
 //! Extents and strides of a tensor: plain values, never allocated.
 
+use crate::{Error, Result};
 use std::fmt;
 
 /// Most dimensions that a tensor has.
@@ -57,6 +58,36 @@ impl Shape {
     /// Number of rows when all but the last dimension are folded into one.
     pub fn rows(&self) -> usize {
         self.dims().split_last().map_or(1, |(_, outer)| outer.iter().product())
+    }
+
+    /// With another extent of dimension `dim`, which exists.
+    pub(crate) fn with(mut self, dim: usize, extent: usize) -> Self {
+        self.dims[..self.rank][dim] = extent;
+        self
+    }
+
+    /// Without dimension `dim`, which exists.
+    pub(crate) fn without(&self, dim: usize) -> Self {
+        let (outer, inner) = self.dims().split_at(dim);
+        Self::new(&[outer, &inner[1..]].concat())
+    }
+
+    /// The shape that two operands have together, by NumPy's rules: aligned at the last dimension, extents of 1 repeat.
+    ///
+    /// # Errors
+    /// Where two extents differ and neither is 1.
+    pub fn broadcast(op: &'static str, a: Self, b: Self) -> Result<Self> {
+        let rank = a.rank.max(b.rank);
+        let extent = |shape: &Self, i: usize| (i + shape.rank).checked_sub(rank).map_or(1, |i| shape.dims[i]);
+        let mut dims = [1; MAX_DIMS];
+        for (i, dim) in dims[..rank].iter_mut().enumerate() {
+            *dim = match (extent(&a, i), extent(&b, i)) {
+                (x, y) if x == y || y == 1 => x,
+                (1, y) => y,
+                _ => return Err(Error::Broadcast { op, a, b }),
+            };
+        }
+        Ok(Self { dims, rank })
     }
 
     /// Strides, in elements, of contiguous rows.

@@ -41,6 +41,21 @@ impl<'a> View<'a> {
         self.buffer
     }
 
+    /// Everything that the buffer holds, as bytes.
+    pub(crate) fn whole_bytes(&self) -> View<'a> {
+        View { layout: Layout::contiguous([self.buffer.len()]), dtype: DType::U8, ..*self }
+    }
+
+    /// The elements of the whole buffer on the host, to be read by the layout.
+    ///
+    /// # Errors
+    /// Where the element type differs or the bytes are not on the host.
+    pub(crate) fn whole<T: Element>(&self, op: &'static str) -> Result<&'a [T]> {
+        expect_dtype::<T>(op, self.dtype)?;
+        let bytes = self.buffer.bytes().ok_or_else(|| not_on_host(op))?;
+        elements(bytes, 0..bytes.len() / size_of::<T>())
+    }
+
     /// The elements of contiguous rows on the host.
     ///
     /// # Errors
@@ -81,6 +96,33 @@ impl<'a> ViewMut<'a> {
     /// Element type.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// Where the elements lie.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Another place in the same buffer.
+    pub(crate) fn with_layout(self, layout: Layout) -> Self {
+        Self { layout, ..self }
+    }
+
+    /// Everything that the buffer holds, as bytes.
+    pub(crate) fn into_whole_bytes(self) -> Self {
+        let layout = Layout::contiguous([self.buffer.len()]);
+        Self { layout, dtype: DType::U8, ..self }
+    }
+
+    /// The elements of the whole buffer on the host, to be written by the layout.
+    ///
+    /// # Errors
+    /// Where the element type differs, or the bytes are read-only or not on the host.
+    pub(crate) fn into_whole<T: Element>(self, op: &'static str) -> Result<&'a mut [T]> {
+        expect_dtype::<T>(op, self.dtype)?;
+        let bytes = self.buffer.bytes_mut().ok_or_else(|| not_on_host(op))?;
+        let len = bytes.len() / size_of::<T>();
+        elements_mut(bytes, 0..len)
     }
 
     /// The same place for a shorter time.
@@ -125,13 +167,15 @@ fn contiguous_range<T: Element>(
     layout: Layout,
     dtype: DType,
 ) -> Result<std::ops::Range<usize>> {
-    if dtype != T::DTYPE {
-        return Err(Error::DType { op, expected: T::DTYPE, got: dtype });
-    }
+    expect_dtype::<T>(op, dtype)?;
     if !layout.is_contiguous() {
         return Err(Error::NotContiguous { op });
     }
     Ok(layout.offset()..layout.offset() + layout.shape().len())
+}
+
+fn expect_dtype<T: Element>(op: &'static str, dtype: DType) -> Result<()> {
+    if dtype == T::DTYPE { Ok(()) } else { Err(Error::DType { op, expected: T::DTYPE, got: dtype }) }
 }
 
 fn not_on_host(op: &'static str) -> Error {

@@ -13,7 +13,7 @@ pub use params::SamplingParams;
 
 use crate::error::{Error, Result};
 use crate::event::TokenLogprob;
-use crate::rng::Rng;
+use bitnet_core::random::Rng;
 use ranked::Ranked;
 
 /// The scratch memory of sampling; carries nothing from one call to the next.

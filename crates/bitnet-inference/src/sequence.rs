@@ -7,9 +7,9 @@ use bitnet_model::batch::{BLOCK_LEN, Logits};
 use crate::blocks::{Blocks, Prefix};
 use crate::event::{SequenceId, Stats};
 use crate::request::Request;
-use crate::rng::Rng;
 use crate::sampler::SamplingParams;
 use crate::stop::StopRules;
+use bitnet_core::random::Rng;
 
 /// A sequence always has a token whose keys and values are not computed yet: `computed < tokens.len()`, but
 /// after its last step.

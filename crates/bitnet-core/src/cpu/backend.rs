@@ -1,8 +1,11 @@
 //! The CPU as a device: ops are cut into independent outputs, shared between threads, and given to the kernels of a tier.
 
 use super::{
+    elementwise::Elementwise,
+    gemm,
     kernels::{Kernels, MatmulT},
     partition::ColumnsMut,
+    rows::Rows,
     threads::Threads,
 };
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     backend::{Backend, CodesMut, CodesView, Paged},
     memory::{self, Host, RawAlloc, RawMem},
     ops::{
-        Glu,
+        Binary, Compare, Glu, Logical, Reduce, Unary,
         attention::Past,
         bit_matmul::{CodeRows, TernaryRows},
         cache::BLOCK_LEN,
@@ -51,6 +54,14 @@ impl CpuBackend {
             Format::Q6K => self.kernels.matmul_t_q6_k,
             _ => return None,
         })
+    }
+
+    fn elementwise(&self) -> Elementwise<'_> {
+        Elementwise { kernels: self.kernels, threads: &self.threads }
+    }
+
+    fn along(&self) -> Rows<'_> {
+        Rows { kernels: self.kernels, threads: &self.threads }
     }
 
     /// Calls `f` with the rows of `y` that hold at least [`ELEMENTS`] elements together.
@@ -247,6 +258,70 @@ impl Backend for CpuBackend {
             kernel(&q[item * group..][..group], &Past { cache, shape, blocks, head, len }, y);
         });
         Ok(())
+    }
+
+    fn copy(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.elementwise().copy(x, y)
+    }
+
+    fn cast(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.elementwise().cast(x, y)
+    }
+
+    fn unary(&self, op: Unary, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.elementwise().unary(op, x, y)
+    }
+
+    fn binary(&self, op: Binary, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.elementwise().binary(op, a, b, y)
+    }
+
+    fn binary_assign(&self, op: Binary, x: ViewMut<'_>, y: View<'_>) -> Result<()> {
+        self.elementwise().binary_assign(op, x, y)
+    }
+
+    fn compare(&self, op: Compare, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.elementwise().compare(op, a, b, y)
+    }
+
+    fn logical(&self, op: Logical, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.elementwise().logical(op, a, b, y)
+    }
+
+    fn select(&self, condition: View<'_>, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.elementwise().select(condition, a, b, y)
+    }
+
+    fn reduce(&self, op: Reduce, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.along().reduce(op, x, y)
+    }
+
+    fn cumsum(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.along().cumsum(x, y)
+    }
+
+    fn softmax(&self, x: View<'_>, log: bool, y: ViewMut<'_>) -> Result<()> {
+        self.along().softmax(x, log, y)
+    }
+
+    fn sort(&self, x: View<'_>, descending: bool, y: ViewMut<'_>, ids: ViewMut<'_>) -> Result<()> {
+        self.along().sort(x, descending, y, ids)
+    }
+
+    fn index_select(&self, x: View<'_>, ids: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.along().index_select(x, ids, y)
+    }
+
+    fn gather(&self, x: View<'_>, ids: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.along().gather(x, ids, y)
+    }
+
+    fn scatter_add(&self, x: View<'_>, ids: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.along().scatter_add(x, ids, y)
+    }
+
+    fn matmul(&self, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        gemm::matmul(&self.threads, a, b, y)
     }
 }
 

@@ -4,6 +4,7 @@
 //! types; its operands have been checked by the op.
 
 use super::{ceilings, partition::ColumnsMut};
+use crate::Bool;
 use crate::lanes::{Bf16, F16, F32};
 use crate::math::LANES;
 use crate::ops::attention::{self, Past};
@@ -11,7 +12,10 @@ use crate::ops::bit_matmul::{self, CodeRows, TernaryRows};
 use crate::ops::cache::{self, CacheType};
 use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
-use crate::ops::{add, convert, matmul_t, rms_norm, rope, softmax};
+use crate::ops::{
+    Binary, Compare, Operand, Reduce, Unary, add, binary, compare, convert, matmul_t, reduce, rms_norm, rope,
+    softmax, unary,
+};
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
 pub type MatmulT = fn(weight: &[u8], x: &[f32], y: &mut ColumnsMut<'_>);
@@ -43,6 +47,18 @@ pub struct Kernels {
     pub add: fn(x: &mut [f32], y: &[f32]),
     /// Softmax of a row.
     pub softmax: fn(x: &[f32], y: &mut [f32]),
+    /// Logarithm of the softmax of a row.
+    pub log_softmax: fn(x: &[f32], y: &mut [f32]),
+    /// `y = op(x)`.
+    pub unary: fn(op: Unary, x: Operand<'_>, y: &mut [f32]),
+    /// `y = a op b`.
+    pub binary: fn(op: Binary, a: Operand<'_>, b: Operand<'_>, y: &mut [f32]),
+    /// `y = a op b` as truths.
+    pub compare: fn(op: Compare, a: Operand<'_>, b: Operand<'_>, y: &mut [Bool]),
+    /// Sum, product or extreme of at most [`reduce::BLOCK`] elements.
+    pub reduce: fn(op: Reduce, x: &[f32]) -> f32,
+    /// As `reduce` of at most [`reduce::COLUMNS`] columns, whose rows lie `stride` elements apart.
+    pub reduce_columns: fn(op: Reduce, x: &[f32], stride: usize, y: &mut [f32]),
     /// Little-endian f16 to floats.
     pub read_f16: fn(bytes: &[u8], y: &mut [f32]),
     /// Floats to little-endian f16.
@@ -86,6 +102,12 @@ impl Kernels {
         rope: rope::reference,
         add: add::reference,
         softmax: softmax::reference,
+        log_softmax: softmax::log_reference,
+        unary: unary::reference,
+        binary: binary::reference,
+        compare: compare::reference::<f32>,
+        reduce: reduce::block,
+        reduce_columns: reduce::block_columns,
         read_f16: convert::read_f16,
         write_f16: convert::write_f16,
         glu_relu2: glu::relu2,

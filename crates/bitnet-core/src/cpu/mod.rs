@@ -12,13 +12,17 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
 pub mod ceilings;
+mod elementwise;
+mod gemm;
 pub mod kernels;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_dotprod;
 pub mod partition;
+mod rows;
 pub mod threads;
 pub mod topology;
+mod walk;
 
 pub use backend::CpuBackend;

@@ -221,6 +221,12 @@ impl ColumnsMut<'_> {
         ColumnsMut { columns: Columns { matrix: PhantomData, ..self.columns }, range }
     }
 
+    /// The first element of the first row of these columns; row `t` is as many elements further as the matrix is wide, times `t`.
+    pub(super) fn as_mut_ptr(&mut self) -> *mut f32 {
+        // SAFETY: the range is inside the matrix, so the offset is at most its length.
+        unsafe { self.columns.start.add(self.range.start) }
+    }
+
     /// Row `t` of these columns: `range().len()` elements.
     ///
     /// # Panics

@@ -43,6 +43,13 @@ macro_rules! tier {
             fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) = ops::rope::reference;
             fn add(x: &mut [f32], y: &[f32]) = ops::add::reference;
             fn softmax(x: &[f32], y: &mut [f32]) = ops::softmax::reference;
+            fn log_softmax(x: &[f32], y: &mut [f32]) = ops::softmax::log_reference;
+            fn unary(op: ops::Unary, x: ops::Operand<'_>, y: &mut [f32]) = ops::unary::reference;
+            fn binary(op: ops::Binary, a: ops::Operand<'_>, b: ops::Operand<'_>, y: &mut [f32]) = ops::binary::reference;
+            fn compare(op: ops::Compare, a: ops::Operand<'_>, b: ops::Operand<'_>, y: &mut [$crate::Bool]) =
+                ops::compare::reference::<f32>;
+            fn reduce(op: ops::Reduce, x: &[f32]) -> f32 = ops::reduce::block;
+            fn reduce_columns(op: ops::Reduce, x: &[f32], stride: usize, y: &mut [f32]) = ops::reduce::block_columns;
             fn read_f16(bytes: &[u8], y: &mut [f32]) = ops::convert::read_f16;
             fn write_f16(x: &[f32], bytes: &mut [u8]) = ops::convert::write_f16;
             fn glu_relu2(gate: &[f32], up: &[f32], y: &mut [f32]) = ops::glu::relu2;
@@ -72,6 +79,12 @@ macro_rules! tier {
             rope,
             add,
             softmax,
+            log_softmax,
+            unary,
+            binary,
+            compare,
+            reduce,
+            reduce_columns,
             read_f16,
             write_f16,
             glu_relu2,

@@ -2,26 +2,49 @@
 
 pub mod add;
 pub mod attention;
+pub mod binary;
 pub mod bit_matmul;
 pub mod cache;
+pub mod compare;
+pub mod concat;
 pub mod convert;
+pub mod copy;
+pub mod einsum;
 pub mod embedding;
 pub mod glu;
+pub mod index;
+pub mod logical;
+pub mod matmul;
 pub mod matmul_t;
+pub mod operand;
 pub mod quantize_activation;
+pub mod reduce;
 pub mod rms_norm;
 pub mod rope;
+pub mod select;
 pub mod softmax;
+pub mod sort;
+pub mod unary;
 
 pub use add::add_assign;
 pub use attention::{PagedSpan, attention, kv_store};
+pub use binary::{Binary, binary, binary_assign};
 pub use bit_matmul::bit_matmul;
+pub use compare::{Compare, compare};
+pub use concat::{concat, stack};
+pub use einsum::einsum;
 pub use embedding::embedding;
 pub use glu::{Glu, glu};
+pub use logical::{Logical, logical};
+pub use matmul::matmul;
 pub use matmul_t::matmul_t;
+pub use operand::Operand;
 pub use quantize_activation::Codes;
+pub use reduce::{Reduce, reduce};
 pub use rms_norm::rms_norm;
 pub use rope::rope;
+pub use select::select;
+pub use unary::{Unary, unary};
 
 use crate::{Error, Result, Shape, Tensor};
 

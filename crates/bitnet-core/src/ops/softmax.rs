@@ -15,6 +15,19 @@ pub fn reference(x: &[f32], y: &mut [f32]) {
     }
 }
 
+/// `y = x - max(x) - ln sum`. Both `[C]`, C > 0.
+#[inline(always)]
+pub fn log_reference(x: &[f32], y: &mut [f32]) {
+    let max = row_max(x);
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = math::exp(x - max);
+    }
+    let shift = math::ln(math::sum16(y));
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = (x - max) - shift;
+    }
+}
+
 /// Largest value by lanes; the order cannot change it.
 #[inline(always)]
 fn row_max(x: &[f32]) -> f32 {

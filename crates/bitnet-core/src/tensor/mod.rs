@@ -1,9 +1,13 @@
 //! Tensors: a buffer, a layout and an element type. Views share the buffer, arithmetic makes a new one.
 
+mod arithmetic;
+mod create;
 mod display;
+mod views;
 
 use crate::{
     Error, Result,
+    autograd::Record,
     buffer::{Buffer, Owner, as_bytes, as_bytes_mut, elements},
     device::Device,
     dtype::{DType, Element},
@@ -20,6 +24,7 @@ pub struct Tensor {
     layout: Layout,
     dtype: DType,
     device: Device,
+    record: Option<Arc<Record>>,
 }
 
 impl Tensor {
@@ -33,20 +38,7 @@ impl Tensor {
         let bytes =
             bytes.ok_or(Error::Range { op: "empty", start: 0, len: usize::MAX, extent: usize::MAX })?;
         let buffer = Arc::new(Buffer::alloc(device.pool(), bytes)?);
-        Ok(Self { buffer, layout: Layout::contiguous(shape), dtype, device: device.clone() })
-    }
-
-    /// A tensor of zeros.
-    ///
-    /// # Errors
-    /// As [`Tensor::empty`].
-    pub fn zeros(device: &Device, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
-        let mut y = Self::empty(device, shape, dtype)?;
-        match Arc::get_mut(&mut y.buffer).and_then(Buffer::bytes_mut) {
-            Some(bytes) => bytes.fill(0),
-            None => device.backend().upload(&vec![0u8; y.bytes()], y.view_mut("zeros")?)?,
-        }
-        Ok(y)
+        Ok(Self { buffer, layout: Layout::contiguous(shape), dtype, device: device.clone(), record: None })
     }
 
     /// A copy of `data` on the device.
@@ -73,7 +65,7 @@ impl Tensor {
         let len = len.ok_or(Error::Range { op: "from_owner", start: 0, len: usize::MAX, extent: 0 })?;
         elements::<T>((*owner).as_ref(), 0..len)?;
         let buffer = Arc::new(Buffer::from_owner(owner));
-        Ok(Self { buffer, layout, dtype: T::DTYPE, device: device.clone() })
+        Ok(Self { buffer, layout, dtype: T::DTYPE, device: device.clone(), record: None })
     }
 
     /// Extents.
@@ -101,12 +93,43 @@ impl Tensor {
         self.shape().len() * self.dtype.size()
     }
 
-    /// The same elements under another shape.
-    ///
-    /// # Errors
-    /// Where the rows are strided or the number of elements differs.
-    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
-        Ok(Self { layout: self.layout.reshape(shape)?, ..self.clone() })
+    /// Where the elements lie in the buffer.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Whether the elements lie in row-major order without holes.
+    pub fn is_contiguous(&self) -> bool {
+        self.layout.is_contiguous()
+    }
+
+    /// Whether something upstream is trainable.
+    pub fn is_trainable(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// The same elements, as a constant.
+    pub fn detach(&self) -> Self {
+        Self { record: None, ..self.clone() }
+    }
+
+    pub(crate) fn record(&self) -> Option<&Arc<Record>> {
+        self.record.as_ref()
+    }
+
+    pub(crate) fn with_record(mut self, record: Arc<Record>) -> Self {
+        self.record = Some(record);
+        self
+    }
+
+    /// The same buffer, read in another way.
+    pub(crate) fn viewed(&self, layout: Layout, dtype: DType) -> Self {
+        Self { layout, dtype, ..self.detach() }
+    }
+
+    /// A constant view of the same elements.
+    pub(crate) fn with_layout(&self, layout: Layout) -> Self {
+        Self { layout, ..self.detach() }
     }
 
     /// As [`Tensor::reshape`], keeping the only handle so that the result can be written in place.
@@ -128,15 +151,7 @@ impl Tensor {
         }
         let (start, len) = (self.layout.offset() * self.dtype.size(), self.bytes());
         let layout = Layout::contiguous([self.buffer.len()]).narrow(0, start, len)?;
-        Ok(Self { layout, dtype: DType::U8, ..self.clone() })
-    }
-
-    /// `len` entries of dimension `dim` from `start`, sharing the elements.
-    ///
-    /// # Errors
-    /// Where the range lies outside the dimension.
-    pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Self> {
-        Ok(Self { layout: self.layout.narrow(dim, start, len)?, ..self.clone() })
+        Ok(Self { layout, dtype: DType::U8, ..self.detach() })
     }
 
     /// The tensor for a backend to read.
@@ -163,17 +178,29 @@ impl Tensor {
         self.view().as_slice("as_slice")
     }
 
-    /// A copy of the elements on the host.
+    /// A copy of the elements on the host, in row-major order.
     ///
     /// # Errors
-    /// Where the element type differs or the rows are strided.
+    /// Where the element type differs or the device fails.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         if self.dtype != T::DTYPE {
             return Err(Error::DType { op: "to_vec", expected: T::DTYPE, got: self.dtype });
         }
+        let rows = self.detach().contiguous()?;
         let mut out = vec![T::default(); self.shape().len()];
-        self.device.backend().download(self.view(), as_bytes_mut(&mut out))?;
+        self.device.backend().download(rows.view(), as_bytes_mut(&mut out))?;
         Ok(out)
+    }
+
+    /// The only element.
+    ///
+    /// # Errors
+    /// Where there are none or more, or as [`Tensor::to_vec`].
+    pub fn item<T: Element>(&self) -> Result<T> {
+        match self.to_vec()?[..] {
+            [item] => Ok(item),
+            _ => Err(Error::Shape { op: "item", expected: Shape::new(&[]), got: self.shape() }),
+        }
     }
 }
 

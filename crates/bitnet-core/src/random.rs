@@ -1,9 +1,9 @@
-//! The random numbers of the sampler: a fixed generator, so that a seed means the same text everywhere.
+//! Random numbers: a fixed generator, so that a seed means the same text and the same tensors everywhere.
 
 /// xoshiro256++ 1.0, its state filled from a 64-bit seed by SplitMix64 (Blackman and Vigna,
 /// <https://prng.di.unimi.it>).
 ///
-/// Every sequence has its own, so that its draws do not depend on the company in the batch.
+/// Every sequence of an engine has its own, so that its draws do not depend on the company in the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rng {
     state: [u64; 4],
@@ -33,6 +33,19 @@ impl Rng {
     /// A number in `[0, 1)`: the upper 53 bits of [`next_u64`](Self::next_u64) times 2⁻⁵³.
     pub fn next_f64(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// A number in `[0, 1)`: the upper 24 bits of [`next_u64`](Self::next_u64) times 2⁻²⁴.
+    pub fn next_f32(&mut self) -> f32 {
+        (self.next_u64() >> 40) as f32 * (1.0 / (1u32 << 24) as f32)
+    }
+
+    /// Two independent normally distributed numbers: `r cos φ` and `r sin φ` with `r = sqrt(-2 ln(1 - u))` and `φ = 2π v` of two
+    /// draws of [`next_f64`](Self::next_f64) (Box and Muller, 1958).
+    pub fn next_normals(&mut self) -> [f64; 2] {
+        let radius = (-2.0 * libm::log(1.0 - self.next_f64())).sqrt();
+        let angle = std::f64::consts::TAU * self.next_f64();
+        [radius * libm::cos(angle), radius * libm::sin(angle)]
     }
 }
 

@@ -1,0 +1,282 @@
+//! Sums, products, extremes and truths over dimensions.
+//!
+//! A float reduction goes by blocks of [`BLOCK`] elements, each in sixteen lanes and a tree; the results of the blocks are reduced
+//! in the same way. The order depends on the number of elements alone, whatever their strides and however many threads there are.
+
+use crate::{Axes, Bool, DType, Error, Result, Shape, Tensor, autograd::record, math::LANES};
+
+/// Elements that one pass reduces.
+pub const BLOCK: usize = 4096;
+/// Columns that are reduced side by side.
+pub const COLUMNS: usize = 256;
+
+/// What a reduction makes of many elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reduce {
+    /// Their sum; of integers and truths as int64.
+    Sum,
+    /// Their product; of integers and truths as int64.
+    Prod,
+    /// The smallest; NaN where there is one.
+    Min,
+    /// The largest; NaN where there is one.
+    Max,
+    /// Index of the first smallest one, or of the first NaN, as int64.
+    ArgMin,
+    /// Index of the first largest one, or of the first NaN, as int64.
+    ArgMax,
+    /// Whether one of them is not zero.
+    Any,
+    /// Whether none of them is zero.
+    All,
+}
+
+impl Reduce {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Sum, Self::Prod, Self::Min, Self::Max, Self::ArgMin, Self::ArgMax, Self::Any, Self::All];
+
+    /// Name, as the method of [`Tensor`].
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Prod => "prod",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::ArgMin => "argmin",
+            Self::ArgMax => "argmax",
+            Self::Any => "any",
+            Self::All => "all",
+        }
+    }
+
+    /// Type of the result over elements of `dtype`.
+    pub const fn result(self, dtype: DType) -> DType {
+        match self {
+            Self::Sum | Self::Prod if dtype.is_float() => dtype,
+            Self::Sum | Self::Prod | Self::ArgMin | Self::ArgMax => DType::I64,
+            Self::Min | Self::Max => dtype,
+            Self::Any | Self::All => DType::Bool,
+        }
+    }
+
+    /// Whether there is a result over no elements.
+    const fn has_identity(self) -> bool {
+        matches!(self, Self::Sum | Self::Prod | Self::Any | Self::All)
+    }
+}
+
+/// The smaller one; NaN once there was one.
+#[inline(always)]
+fn min(a: f32, b: f32) -> f32 {
+    if b < a || b.is_nan() { b } else { a }
+}
+
+/// The larger one; NaN once there was one.
+#[inline(always)]
+fn max(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
+/// One number of sixteen, as a fixed tree.
+#[inline(always)]
+fn tree(lanes: &[f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| f(lanes[i], lanes[i + 8]));
+    let four: [f32; 4] = std::array::from_fn(|i| f(eight[i], eight[i + 4]));
+    f(f(four[0], four[2]), f(four[1], four[3]))
+}
+
+#[inline(always)]
+fn fold(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; LANES];
+    let (chunks, tail) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = f(lanes[i], chunk[i]);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(tail) {
+        *lane = f(*lane, x);
+    }
+    tree(&lanes, f)
+}
+
+/// Sum, product or extreme of a block, of at most [`BLOCK`] elements.
+#[inline(always)]
+pub fn block(op: Reduce, x: &[f32]) -> f32 {
+    match op {
+        Reduce::Sum => fold(x, 0.0, |a, b| a + b),
+        Reduce::Prod => fold(x, 1.0, |a, b| a * b),
+        Reduce::Min => fold(x, f32::INFINITY, min),
+        Reduce::Max => fold(x, f32::NEG_INFINITY, max),
+        _ => unreachable!("indices and truths are not folded"),
+    }
+}
+
+#[inline(always)]
+fn fold_columns(x: &[f32], stride: usize, y: &mut [f32], start: f32, f: impl Fn(f32, f32) -> f32 + Copy) {
+    let mut lanes = [[start; COLUMNS]; LANES];
+    for (i, row) in x.chunks(stride).enumerate() {
+        for (lane, &x) in lanes[i % LANES].iter_mut().zip(&row[..y.len()]) {
+            *lane = f(*lane, x);
+        }
+    }
+    for (c, y) in y.iter_mut().enumerate() {
+        *y = tree(&std::array::from_fn(|i| lanes[i][c]), f);
+    }
+}
+
+/// As [`block`] of at most [`COLUMNS`] columns, whose rows lie `stride` elements apart.
+#[inline(always)]
+pub fn block_columns(op: Reduce, x: &[f32], stride: usize, y: &mut [f32]) {
+    match op {
+        Reduce::Sum => fold_columns(x, stride, y, 0.0, |a, b| a + b),
+        Reduce::Prod => fold_columns(x, stride, y, 1.0, |a, b| a * b),
+        Reduce::Min => fold_columns(x, stride, y, f32::INFINITY, min),
+        Reduce::Max => fold_columns(x, stride, y, f32::NEG_INFINITY, max),
+        _ => unreachable!("indices and truths are not folded"),
+    }
+}
+
+/// The elements `x[outer, .., inner]` of `[.., n, width]`.
+fn line<T: Copy>(x: &[T], n: usize, width: usize, item: usize) -> impl Iterator<Item = T> + Clone + '_ {
+    let (outer, inner) = (item / width, item % width);
+    (0..n).map(move |i| x[(outer * n + i) * width + inner])
+}
+
+/// Sum or product of integers: `x: [outer, n, width]`, `y: [outer, width]`.
+pub(crate) fn integers<T: Copy + Into<i64>>(op: Reduce, x: &[T], n: usize, width: usize, y: &mut [i64]) {
+    for (item, y) in y.iter_mut().enumerate() {
+        let line = line(x, n, width, item).map(Into::into);
+        *y = match op {
+            Reduce::Prod => line.fold(1, i64::wrapping_mul),
+            _ => line.fold(0, i64::wrapping_add),
+        };
+    }
+}
+
+/// Extremes of integers: `x: [outer, n, width]`, `y: [outer, width]`, n > 0.
+pub(crate) fn extremes<T: Copy + Ord + Default>(op: Reduce, x: &[T], n: usize, width: usize, y: &mut [T]) {
+    for (item, y) in y.iter_mut().enumerate() {
+        let line = line(x, n, width, item);
+        let found = if op == Reduce::Min { line.min() } else { line.max() };
+        *y = found.unwrap_or_default();
+    }
+}
+
+/// Indices of extremes: `x: [outer, n, width]`, `y: [outer, width]`, n > 0.
+#[expect(clippy::eq_op, reason = "only NaN differs from itself")]
+pub(crate) fn indices<T: Copy + PartialOrd>(op: Reduce, x: &[T], n: usize, width: usize, y: &mut [i64]) {
+    for (item, y) in y.iter_mut().enumerate() {
+        let mut best: Option<(usize, T)> = None;
+        for (i, x) in line(x, n, width, item).enumerate() {
+            let better = |b: T| if op == Reduce::ArgMin { x < b } else { x > b };
+            if best.is_none_or(|(_, b)| b == b && (better(b) || x != x)) {
+                best = Some((i, x));
+            }
+        }
+        *y = best.map_or(0, |(i, _)| i as i64);
+    }
+}
+
+/// Whether elements are not zero: `x: [outer, n, width]`, `y: [outer, width]`.
+pub(crate) fn truths<T: Copy + Default + PartialEq>(
+    op: Reduce,
+    x: &[T],
+    n: usize,
+    width: usize,
+    y: &mut [Bool],
+) {
+    for (item, y) in y.iter_mut().enumerate() {
+        let mut line = line(x, n, width, item);
+        let zero = T::default();
+        *y = Bool::from(if op == Reduce::Any { line.any(|x| x != zero) } else { line.all(|x| x != zero) });
+    }
+}
+
+/// `op` over the dimensions `axes`, which become 1 with `keepdim` and go otherwise.
+///
+/// # Errors
+/// Where a dimension does not exist, an extreme of nothing is asked for, or the device fails.
+pub fn reduce(op: Reduce, x: &Tensor, axes: &Axes, keepdim: bool) -> Result<Tensor> {
+    let name = op.name();
+    let axes = axes.resolve(name, x.shape().rank())?;
+    let kept = axes.iter().fold(x.shape(), |shape, &axis| shape.with(axis, 1));
+    let n: usize = axes.iter().map(|&axis| x.dims()[axis]).product();
+    if n == 0 && !op.has_identity() {
+        let reason = format!("there is no {name} of no elements; the shape is {}", x.shape());
+        return Err(Error::Argument { op: name, reason });
+    }
+    let y = folded(op, &x.detach(), &axes, n)?.into_shape(kept)?;
+    let result = y.detach();
+    let y = if op.result(x.dtype()).is_float() {
+        record(y, [x], || {
+            let x = x.detach();
+            move |g: &Tensor| Ok([Some(vjp(op, g, &x, &result)?)])
+        })
+    } else {
+        y
+    };
+    if keepdim { Ok(y) } else { y.reshape(without(kept, &axes)) }
+}
+
+/// A shape without some of its dimensions.
+fn without(shape: Shape, axes: &[usize]) -> Shape {
+    axes.iter().rev().fold(shape, |shape, &axis| shape.without(axis))
+}
+
+/// The reduction itself, of whatever shape.
+fn folded(op: Reduce, x: &Tensor, axes: &[usize], n: usize) -> Result<Tensor> {
+    let dims = x.dims();
+    let product = |dims: &[usize]| dims.iter().product::<usize>();
+    let (x, outer, width) = match (axes.first(), axes.last()) {
+        (Some(&first), Some(&last)) if last - first + 1 == axes.len() => {
+            (x.contiguous()?, product(&dims[..first]), product(&dims[last + 1..]))
+        }
+        _ => {
+            let others: Vec<usize> = (0..dims.len()).filter(|i| !axes.contains(i)).collect();
+            let outer = others.iter().map(|&i| dims[i]).product();
+            (x.permute(&[&others[..], axes].concat())?.contiguous()?, outer, 1)
+        }
+    };
+    run(op, &x.reshape([outer, n, width])?)
+}
+
+/// `x: [outer, n, width]` to `[outer, width]`; halves and brain floats by way of f32.
+fn run(op: Reduce, x: &Tensor) -> Result<Tensor> {
+    let name = op.name();
+    let (dtype, result) = (x.dtype(), op.result(x.dtype()));
+    let wide = dtype.is_float() && dtype != DType::F32;
+    let x = if wide { x.to_dtype(DType::F32)? } else { x.clone() };
+    let [outer, _, width] = x.dims()[..] else { unreachable!("three dimensions") };
+    let mut y = Tensor::empty(x.device(), [outer, width], op.result(x.dtype()))?;
+    x.device().backend().reduce(op, x.view(), y.view_mut(name)?)?;
+    y.to_dtype(result)
+}
+
+/// Gradient by `x` of its reduction `y`, which keeps its dimensions, as `g` does.
+fn vjp(op: Reduce, g: &Tensor, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let spread = g.broadcast_to(x.shape())?;
+    match op {
+        Reduce::Sum => spread.contiguous(),
+        Reduce::Prod => spread.mul(&others_product(x, y)?),
+        _ => {
+            let ours = x.eq(&y.broadcast_to(x.shape())?)?.to_dtype(g.dtype())?;
+            let count = ours.sum_to(y.shape())?;
+            spread.mul(&ours)?.div(&count)
+        }
+    }
+}
+
+/// For each element the product of the others of its line.
+fn others_product(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let zero = x.eq_scalar(0.0)?;
+    let ones = x.ones_like()?;
+    let axes: Vec<isize> =
+        (0..x.shape().rank()).filter(|&i| y.dims()[i] != x.dims()[i]).map(|i| i as isize).collect();
+    let product = zero.where_cond(&ones, x)?.prod(axes.as_slice(), true)?;
+    let zeros = zero.to_dtype(x.dtype())?.sum(axes.as_slice(), true)?;
+    let none = zeros.eq_scalar(0.0)?.where_cond(&product, &product.zeros_like()?)?;
+    let one = zeros.eq_scalar(1.0)?.where_cond(&product, &product.zeros_like()?)?;
+    zero.where_cond(&one, &none.div(x)?)
+}

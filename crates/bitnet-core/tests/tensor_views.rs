@@ -1,0 +1,259 @@
+//! Views against a naive model that copies, and ops over views against the same ops over copies.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use bitnet_core::{DType, Device, Tensor, ops};
+use proptest::prelude::*;
+
+/// An array that copies its elements at every step.
+#[derive(Clone, Debug)]
+struct Naive {
+    dims: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Naive {
+    /// The array of these extents whose element at `index` is the old one at `from(index)`.
+    fn pick(&self, dims: &[usize], from: impl Fn(&[usize]) -> Vec<usize>) -> Self {
+        let len = dims.iter().product();
+        let data = (0..len).map(|i| self.data[flat(&from(&unflat(i, dims)), &self.dims)]).collect();
+        Self { dims: dims.to_vec(), data }
+    }
+}
+
+fn flat(index: &[usize], dims: &[usize]) -> usize {
+    index.iter().zip(dims).fold(0, |at, (i, dim)| at * dim + i)
+}
+
+fn unflat(mut at: usize, dims: &[usize]) -> Vec<usize> {
+    let mut index: Vec<usize> = dims
+        .iter()
+        .rev()
+        .map(|dim| {
+            let i = at % dim;
+            at /= dim;
+            i
+        })
+        .collect();
+    index.reverse();
+    index
+}
+
+/// A view of both, chosen by random numbers.
+fn step(x: &Tensor, naive: &Naive, [kind, a, b, c]: [usize; 4]) -> (Tensor, Naive) {
+    let dims = naive.dims.clone();
+    let (rank, dim) = (dims.len(), a % dims.len());
+    match kind % 6 {
+        0 => {
+            let other = b % rank;
+            let mut swapped = dims.clone();
+            swapped.swap(dim, other);
+            let from = |index: &[usize]| {
+                let mut index = index.to_vec();
+                index.swap(dim, other);
+                index
+            };
+            (x.transpose(dim as isize, other as isize).unwrap(), naive.pick(&swapped, from))
+        }
+        1 => {
+            let start = b % dims[dim];
+            let end = start + 1 + c % (dims[dim] - start);
+            let step = 1 + kind / 6 % 3;
+            let mut sliced = dims.clone();
+            sliced[dim] = (end - start).div_ceil(step);
+            let from = |index: &[usize]| {
+                let mut index = index.to_vec();
+                index[dim] = start + index[dim] * step;
+                index
+            };
+            (x.slice(dim, start, end, step).unwrap(), naive.pick(&sliced, from))
+        }
+        2 if rank < 5 => {
+            let mut longer = dims.clone();
+            longer.insert(dim, 1);
+            let naive = Naive { dims: longer, ..naive.clone() };
+            (x.unsqueeze(dim as isize).unwrap(), naive)
+        }
+        3 if dims[dim] == 1 && rank > 1 => {
+            let mut shorter = dims.clone();
+            shorter.remove(dim);
+            (x.squeeze(dim as isize).unwrap(), Naive { dims: shorter, ..naive.clone() })
+        }
+        4 if dims[dim] == 1 => {
+            let mut repeated = dims.clone();
+            repeated[dim] = 1 + b % 3;
+            let from = |index: &[usize]| {
+                let mut index = index.to_vec();
+                index[dim] = 0;
+                index
+            };
+            (x.broadcast_to(&repeated[..]).unwrap(), naive.pick(&repeated, from))
+        }
+        5 if rank > 1 => {
+            let at = a % (rank - 1);
+            let mut merged = dims.clone();
+            let inner = merged.remove(at + 1);
+            merged[at] *= inner;
+            let naive = Naive { dims: merged.clone(), ..naive.clone() };
+            // Where no stride walks through both dimensions, only a copy has the shape.
+            (x.reshape(&merged[..]).or_else(|_| x.contiguous()?.reshape(&merged[..])).unwrap(), naive)
+        }
+        _ => (x.clone(), naive.clone()),
+    }
+}
+
+fn device() -> Device {
+    Device::open("cpu", Some(2)).unwrap()
+}
+
+/// A view of counted numbers after random steps, and what it should hold.
+fn viewed(dims: &[usize], steps: &[[usize; 4]]) -> (Tensor, Naive) {
+    let data: Vec<f32> = (0..dims.iter().product()).map(|i: usize| i as f32 * 0.37 - 20.0).collect();
+    let start = Tensor::from_slice(&device(), dims, &data).unwrap();
+    let naive = Naive { dims: dims.to_vec(), data };
+    steps.iter().fold((start, naive), |(x, naive), &numbers| step(&x, &naive, numbers))
+}
+
+fn bits(x: &Tensor) -> Vec<u32> {
+    x.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn views_hold_what_a_naive_model_holds(
+        dims in prop::collection::vec(1usize..70, 1..4),
+        steps in prop::collection::vec(any::<[usize; 4]>(), 0..7),
+    ) {
+        prop_assume!(dims.iter().product::<usize>() < 20_000);
+        let (x, naive) = viewed(&dims, &steps);
+        prop_assert_eq!(x.dims(), naive.dims);
+        prop_assert_eq!(x.to_vec::<f32>().unwrap(), naive.data);
+    }
+
+    #[test]
+    fn ops_over_views_are_ops_over_copies(
+        dims in prop::collection::vec(1usize..40, 2..4),
+        steps in prop::collection::vec(any::<[usize; 4]>(), 1..6),
+    ) {
+        prop_assume!(dims.iter().product::<usize>() < 8_000);
+        let (view, _) = viewed(&dims, &steps);
+        let copy = view.copy().unwrap();
+        prop_assert!(copy.is_contiguous());
+        let row = copy.narrow(0, 0, 1).unwrap();
+        let cases: [fn(&Tensor, &Tensor) -> bitnet_core::Result<Tensor>; 9] = [
+            |x, _| x.tanh(),
+            |x, row| x.add(row),
+            |x, row| row.mul(x),
+            |x, row| x.lt(row)?.where_cond(x, row),
+            |x, _| x.sum(-1, true),
+            |x, _| x.max(0, false),
+            |x, _| x.softmax(0),
+            |x, _| x.to_dtype(DType::F16)?.to_dtype(DType::F32),
+            |x, row| ops::concat(&[x, row], 0),
+        ];
+        for case in cases {
+            prop_assert_eq!(bits(&case(&view, &row).unwrap()), bits(&case(&copy, &row).unwrap()));
+        }
+    }
+}
+
+/// Central differences of `f` at `x`, weighted by `seed`.
+fn differences(f: impl Fn(&Tensor) -> Tensor, x: &[f32], dims: &[usize], seed: &Tensor) -> Vec<f64> {
+    let value = |x: &[f32]| {
+        let y = f(&Tensor::from_slice(&device(), dims, x).unwrap());
+        let products = y.mul(seed).unwrap().to_vec::<f32>().unwrap();
+        products.into_iter().map(f64::from).sum::<f64>()
+    };
+    let step = 1e-2f32;
+    (0..x.len())
+        .map(|i| {
+            let (mut up, mut down) = (x.to_vec(), x.to_vec());
+            (up[i], down[i]) = (x[i] + step, x[i] - step);
+            (value(&up) - value(&down)) / f64::from(up[i] - down[i])
+        })
+        .collect()
+}
+
+#[test]
+fn gradients_are_central_differences() {
+    let cases: [(&str, fn(&Tensor) -> Tensor); 12] = [
+        ("silu", |x| x.silu().unwrap()),
+        ("gelu", |x| x.gelu().unwrap()),
+        ("tanh", |x| x.tanh().unwrap()),
+        ("softplus", |x| x.softplus().unwrap()),
+        ("division", |x| x.add_scalar(3.0).unwrap().recip().unwrap().div(&x.exp().unwrap()).unwrap()),
+        ("softmax", |x| x.softmax(1).unwrap()),
+        ("logsumexp", |x| x.logsumexp(0, false).unwrap()),
+        ("variance", |x| x.var(1, 1, true).unwrap()),
+        ("matmul", |x| x.matmul(&x.t().unwrap()).unwrap()),
+        ("strided", |x| x.t().unwrap().slice(0, 0, 4, 2).unwrap().square().unwrap()),
+        ("broadcast", |x| x.sub(&x.mean(0, true).unwrap()).unwrap().mul(x).unwrap()),
+        ("cumsum", |x| x.cumsum(1).unwrap().square().unwrap()),
+    ];
+    let dims = [3, 4];
+    let data: Vec<f32> = (0..12).map(|i| ((i * 7 % 12) as f32 - 5.5) * 0.21).collect();
+    for (name, f) in cases {
+        let x = Tensor::from_slice(&device(), dims, &data).unwrap().trainable().unwrap();
+        let y = f(&x);
+        let weights: Vec<f32> = (0..y.shape().len()).map(|i| (i as f32 * 1.7).sin() + 0.3).collect();
+        let seed = Tensor::from_slice(&device(), y.shape(), &weights).unwrap();
+        let got = y.backward_from(&seed).unwrap().of(&x).unwrap().to_vec::<f32>().unwrap();
+        let expected = differences(f, &data, &dims, &seed);
+        for (got, expected) in got.iter().zip(&expected) {
+            // The differences are off by the third derivative times a step squared, and by roundings over a step.
+            assert!(
+                (f64::from(*got) - expected).abs() < 2e-3 * (1.0 + expected.abs()),
+                "{name}: {got} {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn wrong_operands_are_refused() {
+    let device = device();
+    let x = Tensor::zeros(&device, [2, 3], DType::F32).unwrap();
+    let ints = Tensor::zeros(&device, [2, 3], DType::I64).unwrap();
+    let other = Tensor::zeros(&device, [2, 4], DType::F32).unwrap();
+    let text = |result: bitnet_core::Result<Tensor>| result.unwrap_err().to_string();
+    assert_eq!(text(x.add(&other)), "add: shapes [2, 3] and [2, 4] do not broadcast together");
+    assert_eq!(text(x.add(&ints)), "add: expected float32 elements, got int64");
+    assert_eq!(text(ints.div(&ints)), "div: not defined for int64; cast to a float first");
+    assert_eq!(text(ints.rem(&ints)), "rem: an integer is divided by zero");
+    assert_eq!(text(ints.exp()), "exp: not defined for int64; cast to a float first");
+    assert_eq!(text(x.sum(2, false)), "sum: axis 2 is not one of the 2 dimensions, or was given twice");
+    assert_eq!(text(x.narrow(1, 2, 2)), "narrow: range of 2 from 2 does not fit in an extent of 3");
+    assert_eq!(text(x.reshape([7])), "reshape: expected shape [2, 3], got [7]");
+    assert_eq!(
+        text(x.t().unwrap().reshape([6])),
+        "reshape: the tensor is a strided view; copy it into contiguous rows first"
+    );
+    assert_eq!(text(x.matmul(&other)), "matmul: expected shape [3, 4], got [2, 4]");
+    assert_eq!(text(ops::einsum("ij,jk", &[&x])), "einsum: 2 terms for 1 operands");
+    assert_eq!(text(ops::einsum("i!", &[&x])), "einsum: `!` in term `i!` is not a letter");
+    assert_eq!(text(ops::einsum("ij,ik", &[&x, &x.t().unwrap()])), "einsum: `i` has the extents 2 and 3");
+    let ids = Tensor::from_slice(&device, [1], &[3i64]).unwrap();
+    assert_eq!(text(x.index_select(1, &ids)), "index_select: index 3 of an extent of 3");
+    let empty = Tensor::zeros(&device, [0], DType::F32).unwrap();
+    assert_eq!(text(empty.max(0, false)), "max: there is no max of no elements; the shape is [0]");
+    let deep = Tensor::zeros(&device, [1; 8], DType::F32).unwrap();
+    assert!(deep.unsqueeze(0).is_err());
+    assert!(ops::stack(&[&deep, &deep], 0).is_err());
+}
+
+#[test]
+fn writing_in_place_needs_the_only_handle() {
+    let device = device();
+    let mut x = Tensor::ones(&device, [2, 2], DType::F32).unwrap();
+    let row = Tensor::from_slice(&device, [2], &[1.0f32, 2.0]).unwrap();
+    x.add_assign(&row).unwrap();
+    x.mul_assign(&x.copy().unwrap()).unwrap();
+    assert_eq!(x.to_vec::<f32>().unwrap(), [4.0, 9.0, 4.0, 9.0]);
+    let other = x.clone();
+    assert!(x.sub_assign(&row).is_err());
+    drop(other);
+    assert!(x.sub_assign(&row).is_ok());
+    assert!(x.trainable().unwrap().add_assign(&row).is_err());
+}
