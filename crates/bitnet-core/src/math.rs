@@ -55,6 +55,13 @@ pub fn max(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
+/// `a` or `b`, both of which are computed: a choice by bits keeps a loop free of branches, so that it can be vectorised.
+#[inline(always)]
+fn choose(first: bool, a: f32, b: f32) -> f32 {
+    let mask = u32::from(first).wrapping_neg();
+    f32::from_bits(a.to_bits() & mask | b.to_bits() & !mask)
+}
+
 /// Adding and subtracting this rounds |x| < 2²² to an integer, half to even; its low bits then hold the integer.
 const ROUND: f32 = 12_582_912.0;
 
@@ -121,10 +128,10 @@ pub fn ln(x: f32) -> f32 {
     let square = r * r;
     let y = p * r * square + exponent * -2.121_944_4e-4 - 0.5 * square;
     let y = r + y + exponent * 0.693_359_4;
-    let y = if x == f32::INFINITY { x } else { y };
-    let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
+    let y = choose(x == f32::INFINITY, x, y);
+    let y = choose(x == 0.0, f32::NEG_INFINITY, y);
     // Also for NaN, which compares with nothing.
-    if x >= 0.0 { y } else { f32::NAN }
+    choose(x >= 0.0, y, f32::NAN)
 }
 
 /// ln(1 + x) without loss near zero.
@@ -134,8 +141,8 @@ pub fn ln(x: f32) -> f32 {
 pub fn ln_1p(x: f32) -> f32 {
     let one_plus = 1.0 + x;
     let y = ln(one_plus) * (x / (one_plus - 1.0));
-    let y = if one_plus == f32::INFINITY { one_plus } else { y };
-    if one_plus == 1.0 { x } else { y }
+    let y = choose(one_plus == f32::INFINITY, one_plus, y);
+    choose(one_plus == 1.0, x, y)
 }
 
 /// e^x - 1 without loss near zero.
@@ -148,7 +155,7 @@ pub fn exp_m1(x: f32) -> f32 {
         p = p * x + c;
     }
     let small = p * (x * x) + x;
-    if x.abs() < 0.346_573_6 { small } else { exp(x) - 1.0 }
+    choose(x.abs() < 0.346_573_6, small, exp(x) - 1.0)
 }
 
 /// Hyperbolic tangent within 3 units in the last place.
@@ -164,7 +171,7 @@ pub fn tanh(x: f32) -> f32 {
     let small = p * square * x + x;
     let magnitude = x.abs();
     let large = 1.0 - 2.0 / (exp(2.0 * magnitude) + 1.0);
-    if magnitude < 0.625 { small } else { large.copysign(x) }
+    choose(magnitude < 0.625, small, large.copysign(x))
 }
 
 /// Error function within 3 units in the last place.
@@ -183,7 +190,7 @@ pub fn erf(x: f32) -> f32 {
         r = r * t + c;
     }
     let large = (1.0 - exp(r * t - t)).copysign(x);
-    if t <= 0.927_734_4 { small } else { large }
+    choose(t <= 0.927_734_4, small, large)
 }
 
 /// ln(1 + e^x) without overflow.
@@ -191,7 +198,7 @@ pub fn erf(x: f32) -> f32 {
 pub fn softplus(x: f32) -> f32 {
     let positive = if x > 0.0 { x } else { 0.0 };
     let y = positive + ln_1p(exp(-x.abs()));
-    if x.is_nan() { x } else { y }
+    choose(x.is_nan(), x, y)
 }
 
 /// `x Φ(x)` with the distribution function of the normal distribution.

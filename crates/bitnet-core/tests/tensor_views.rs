@@ -176,9 +176,11 @@ fn differences(f: impl Fn(&Tensor) -> Tensor, x: &[f32], dims: &[usize], seed: &
         .collect()
 }
 
+type Function = fn(&Tensor) -> Tensor;
+
 #[test]
 fn gradients_are_central_differences() {
-    let cases: [(&str, fn(&Tensor) -> Tensor); 12] = [
+    let cases: [(&str, Function); 12] = [
         ("silu", |x| x.silu().unwrap()),
         ("gelu", |x| x.gelu().unwrap()),
         ("tanh", |x| x.tanh().unwrap()),

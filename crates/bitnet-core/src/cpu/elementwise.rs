@@ -3,7 +3,7 @@
 use super::{
     kernels::Kernels,
     threads::Threads,
-    walk::{Run, TILE, Walk},
+    walk::{Run, Walk, sized},
 };
 use crate::{
     Bool, DType, Element, Result,
@@ -15,6 +15,11 @@ use half::{bf16, f16};
 
 /// Elements that are worth a thread of their own.
 const GRAIN: usize = 16_384;
+/// Bytes of a result that is written past the caches: they would not hold it until it is read, and a line that is written in part must be read
+/// first.
+const PAST_CACHES: usize = 8 << 20;
+/// Rows and columns of a square that is transposed at once.
+const SQUARE: usize = 32;
 
 /// Runs `$body` with `$t` as the Rust type of a dtype of the list.
 macro_rules! by_dtype {
@@ -49,69 +54,114 @@ pub(super) use by_dtype;
 /// A stored float that is computed with in f32.
 pub(super) trait Float: Element {
     /// The numbers of a tile: itself if it is f32, widened into `wide` otherwise.
-    fn widen<'a>(kernels: &Kernels, row: Operand<'a, Self>, wide: &'a mut [f32]) -> Operand<'a>;
-    /// Has `f` write a tile of f32 and stores it in `y`.
-    fn narrow(kernels: &Kernels, y: &mut [Self], f: impl FnOnce(&mut [f32]));
+    fn widen<'a>(kernels: &Kernels, row: Operand<'a, Self>, wide: &'a mut Vec<f32>) -> Operand<'a>;
+    /// Has `f` write a tile of f32 and stores it in `y`, past the caches where that is asked for.
+    fn narrow(
+        kernels: &Kernels,
+        y: &mut [Self],
+        past_caches: bool,
+        wide: &mut Vec<f32>,
+        f: impl FnOnce(&mut [f32]),
+    );
 }
 
 impl Float for f32 {
-    fn widen<'a>(_: &Kernels, row: Operand<'a, Self>, _: &'a mut [f32]) -> Operand<'a> {
+    fn widen<'a>(_: &Kernels, row: Operand<'a, Self>, _: &'a mut Vec<f32>) -> Operand<'a> {
         row
     }
 
-    fn narrow(_: &Kernels, y: &mut [Self], f: impl FnOnce(&mut [f32])) {
-        f(y);
+    fn narrow(
+        kernels: &Kernels,
+        y: &mut [Self],
+        past_caches: bool,
+        wide: &mut Vec<f32>,
+        f: impl FnOnce(&mut [f32]),
+    ) {
+        if !past_caches {
+            return f(y);
+        }
+        let wide = sized(wide, y.len());
+        f(wide);
+        (kernels.stream)(wide, y);
     }
 }
 
 impl Float for f16 {
-    fn widen<'a>(kernels: &Kernels, row: Operand<'a, Self>, wide: &'a mut [f32]) -> Operand<'a> {
+    fn widen<'a>(kernels: &Kernels, row: Operand<'a, Self>, wide: &'a mut Vec<f32>) -> Operand<'a> {
         match row {
             Operand::One(x) => Operand::One(x.to_f32_const()),
             Operand::Row(row) => {
+                let wide = sized(wide, row.len());
                 (kernels.read_f16)(as_bytes(row), wide);
                 Operand::Row(wide)
             }
         }
     }
 
-    fn narrow(kernels: &Kernels, y: &mut [Self], f: impl FnOnce(&mut [f32])) {
-        let wide = &mut [0.0; TILE][..y.len()];
+    fn narrow(kernels: &Kernels, y: &mut [Self], _: bool, wide: &mut Vec<f32>, f: impl FnOnce(&mut [f32])) {
+        let wide = sized(wide, y.len());
         f(wide);
         (kernels.write_f16)(wide, as_bytes_mut(y));
     }
 }
 
 impl Float for bf16 {
-    fn widen<'a>(_: &Kernels, row: Operand<'a, Self>, wide: &'a mut [f32]) -> Operand<'a> {
+    fn widen<'a>(_: &Kernels, row: Operand<'a, Self>, wide: &'a mut Vec<f32>) -> Operand<'a> {
         match row {
             Operand::One(x) => Operand::One(x.to_f32_const()),
             Operand::Row(row) => {
+                let wide = sized(wide, row.len());
                 wide.iter_mut().zip(row).for_each(|(y, x)| *y = x.to_f32_const());
                 Operand::Row(wide)
             }
         }
     }
 
-    fn narrow(_: &Kernels, y: &mut [Self], f: impl FnOnce(&mut [f32])) {
-        let wide = &mut [0.0; TILE][..y.len()];
+    fn narrow(_: &Kernels, y: &mut [Self], _: bool, wide: &mut Vec<f32>, f: impl FnOnce(&mut [f32])) {
+        let wide = sized(wide, y.len());
         f(wide);
         y.iter_mut().zip(wide).for_each(|(y, x)| *y = Self::from_f32_const(*x));
     }
 }
 
-/// Scratch for one operand.
-struct Scratch<T>([T; TILE], [f32; TILE]);
+/// What a thread keeps from tile to tile: elements brought together and numbers widened for each operand, and the result.
+struct Scratch<T, const N: usize> {
+    raw: [Vec<T>; N],
+    wide: [Vec<f32>; N],
+    result: Vec<f32>,
+}
 
-impl<T: Element> Scratch<T> {
+impl<T: Element, const N: usize> Scratch<T, N> {
     fn new() -> Self {
-        Self([T::default(); TILE], [0.0; TILE])
+        Self {
+            raw: std::array::from_fn(|_| Vec::new()),
+            wide: std::array::from_fn(|_| Vec::new()),
+            result: Vec::new(),
+        }
+    }
+
+    /// The operands of a tile as they are stored.
+    fn load<'a>(&'a mut self, data: [&'a [T]; N], runs: [Run<'a>; N], len: usize) -> [Operand<'a, T>; N] {
+        let mut raw = self.raw.iter_mut();
+        std::array::from_fn(|n| runs[n].load(data[n], len, raw.next().expect("one for each operand")))
     }
 }
 
-impl<T: Float> Scratch<T> {
-    fn load<'a>(&'a mut self, kernels: &Kernels, data: &'a [T], run: Run<'a>, len: usize) -> Operand<'a> {
-        T::widen(kernels, run.load(data, &mut self.0[..len]), &mut self.1[..len])
+impl<T: Float, const N: usize> Scratch<T, N> {
+    /// The operands of a tile in f32, and scratch for the result.
+    fn widen<'a>(
+        &'a mut self,
+        kernels: &Kernels,
+        data: [&'a [T]; N],
+        runs: [Run<'a>; N],
+        len: usize,
+    ) -> ([Operand<'a>; N], &'a mut Vec<f32>) {
+        let mut scratch = self.raw.iter_mut().zip(&mut self.wide);
+        let operands = std::array::from_fn(|n| {
+            let (raw, wide) = scratch.next().expect("one for each operand");
+            T::widen(kernels, runs[n].load(data[n], len, raw), wide)
+        });
+        (operands, &mut self.result)
     }
 }
 
@@ -123,106 +173,96 @@ pub(super) struct Elementwise<'a> {
 
 impl Elementwise<'_> {
     /// Calls `f` with every tile of `y` and where the operands have its elements.
-    fn tiles<Y: Send, const N: usize>(
+    fn tiles<T: Element, Y: Send, const N: usize>(
         &self,
         walk: &Walk<N>,
         y: &mut [Y],
-        f: impl Fn([Run<'_>; N], &mut [Y]) + Sync,
+        f: impl Fn(&mut Scratch<T, N>, [Run<'_>; N], &mut [Y]) + Sync,
     ) {
         self.threads.for_each_chunk_mut(y, GRAIN, |chunk, y| {
-            let start = chunk * GRAIN;
+            let (start, mut scratch) = (chunk * GRAIN, Scratch::new());
             walk.tiles(start, y.len(), |position, count, runs| {
-                f(runs, &mut y[position - start..][..count]);
+                f(&mut scratch, runs, &mut y[position - start..][..count]);
             });
+        });
+    }
+
+    /// `y` from `N` operands of floats, by a kernel over f32.
+    fn floats<T: Float, const N: usize>(
+        &self,
+        walk: &Walk<N>,
+        data: [&[T]; N],
+        y: &mut [T],
+        kernel: impl Fn([Operand<'_>; N], &mut [f32]) + Sync,
+    ) {
+        let past_caches = size_of_val(y) >= PAST_CACHES;
+        self.tiles(walk, y, |scratch, runs, y| {
+            let (operands, wide) = scratch.widen(self.kernels, data, runs, y.len());
+            T::narrow(self.kernels, y, past_caches, wide, |y| kernel(operands, y));
         });
     }
 
     pub(super) fn unary(&self, op: Unary, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
-        let walk = Walk::new([x.layout()]);
+        let (name, walk) = (op.name(), Walk::new([x.layout()]));
         if x.dtype().is_float() {
-            return by_dtype!(x.dtype(), float T, self.unary_floats::<T>(op, &walk, x, y));
+            return by_dtype!(x.dtype(), float T, {
+                let y = y.into_slice::<T>(name)?;
+                self.floats(&walk, [x.whole::<T>(name)?], y, |[x], y| (self.kernels.unary)(op, x, y));
+                Ok(())
+            });
         }
         by_dtype!(x.dtype(), integer T, {
-            let (x, y) = (x.whole::<T>(op.name())?, y.into_slice::<T>(op.name())?);
-            self.tiles(&walk, y, |[run], y| {
-                let mut scratch = [T::default(); TILE];
-                unary::integers(op, run.load(x, &mut scratch[..y.len()]), y);
+            let x = x.whole::<T>(name)?;
+            self.tiles(&walk, y.into_slice::<T>(name)?, |scratch, runs, y| {
+                let [x] = scratch.load([x], runs, y.len());
+                unary::integers(op, x, y);
             });
             Ok(())
         })
-    }
-
-    fn unary_floats<T: Float>(&self, op: Unary, walk: &Walk<1>, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
-        let (x, y) = (x.whole::<T>(op.name())?, y.into_slice::<T>(op.name())?);
-        self.tiles(walk, y, |[run], y| {
-            let (mut scratch, len) = (Scratch::new(), y.len());
-            let x = scratch.load(self.kernels, x, run, len);
-            T::narrow(self.kernels, y, |y| (self.kernels.unary)(op, x, y));
-        });
-        Ok(())
     }
 
     pub(super) fn binary(&self, op: Binary, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
         let (name, walk) = (op.name(), Walk::new([a.layout(), b.layout()]));
         if a.dtype().is_float() {
-            return by_dtype!(a.dtype(), float T, self.binary_floats::<T>(op, &walk, [a, b], y));
+            return by_dtype!(a.dtype(), float T, {
+                let (data, y) = ([a.whole::<T>(name)?, b.whole::<T>(name)?], y.into_slice::<T>(name)?);
+                self.floats(&walk, data, y, |[a, b], y| (self.kernels.binary)(op, a, b, y));
+                Ok(())
+            });
         }
         by_dtype!(a.dtype(), integer T, {
-            let (a, b, y) = (a.whole::<T>(name)?, b.whole::<T>(name)?, y.into_slice::<T>(name)?);
-            self.tiles(&walk, y, |[first, second], y| {
-                let (mut left, mut right) = ([T::default(); TILE], [T::default(); TILE]);
-                let a = first.load(a, &mut left[..y.len()]);
-                binary::integers(op, a, second.load(b, &mut right[..y.len()]), y);
+            let data = [a.whole::<T>(name)?, b.whole::<T>(name)?];
+            self.tiles(&walk, y.into_slice::<T>(name)?, |scratch, runs, y| {
+                let [a, b] = scratch.load(data, runs, y.len());
+                binary::integers(op, a, b, y);
             });
             Ok(())
         })
-    }
-
-    fn binary_floats<T: Float>(
-        &self,
-        op: Binary,
-        walk: &Walk<2>,
-        [a, b]: [View<'_>; 2],
-        y: ViewMut<'_>,
-    ) -> Result<()> {
-        let (a, b) = (a.whole::<T>(op.name())?, b.whole::<T>(op.name())?);
-        self.tiles(walk, y.into_slice::<T>(op.name())?, |[first, second], y| {
-            let (mut left, mut right, len) = (Scratch::new(), Scratch::new(), y.len());
-            let a = left.load(self.kernels, a, first, len);
-            let b = right.load(self.kernels, b, second, len);
-            T::narrow(self.kernels, y, |y| (self.kernels.binary)(op, a, b, y));
-        });
-        Ok(())
     }
 
     pub(super) fn binary_assign(&self, op: Binary, x: ViewMut<'_>, y: View<'_>) -> Result<()> {
         let (name, walk) = (op.name(), Walk::new([y.layout()]));
         if y.dtype().is_float() {
-            return by_dtype!(y.dtype(), float T, self.assign_floats::<T>(op, &walk, x, y));
+            return by_dtype!(y.dtype(), float T, {
+                let (x, y) = (x.into_slice::<T>(name)?, y.whole::<T>(name)?);
+                self.tiles(&walk, x, |scratch, runs, x| {
+                    let (old, mut wide) = (x.to_vec(), Vec::new());
+                    let old = T::widen(self.kernels, Operand::Row(&old), &mut wide);
+                    let ([y], result) = scratch.widen(self.kernels, [y], runs, x.len());
+                    T::narrow(self.kernels, x, false, result, |x| (self.kernels.binary)(op, old, y, x));
+                });
+                Ok(())
+            });
         }
         by_dtype!(y.dtype(), integer T, {
             let (x, y) = (x.into_slice::<T>(name)?, y.whole::<T>(name)?);
-            self.tiles(&walk, x, |[run], x| {
-                let (mut old, mut scratch) = ([T::default(); TILE], [T::default(); TILE]);
-                let old = &mut old[..x.len()];
-                old.copy_from_slice(x);
-                binary::integers(op, Operand::Row(old), run.load(y, &mut scratch[..x.len()]), x);
+            self.tiles(&walk, x, |scratch, runs, x| {
+                let old = x.to_vec();
+                let [y] = scratch.load([y], runs, x.len());
+                binary::integers(op, Operand::Row(&old), y, x);
             });
             Ok(())
         })
-    }
-
-    fn assign_floats<T: Float>(&self, op: Binary, walk: &Walk<1>, x: ViewMut<'_>, y: View<'_>) -> Result<()> {
-        let (x, y) = (x.into_slice::<T>(op.name())?, y.whole::<T>(op.name())?);
-        self.tiles(walk, x, |[run], x| {
-            let (mut left, mut right, len) = (Scratch::new(), Scratch::new(), x.len());
-            left.0[..len].copy_from_slice(x);
-            let Scratch(old, wide) = &mut left;
-            let old = T::widen(self.kernels, Operand::Row(&old[..len]), &mut wide[..len]);
-            let y = right.load(self.kernels, y, run, len);
-            T::narrow(self.kernels, x, |x| (self.kernels.binary)(op, old, y, x));
-        });
-        Ok(())
     }
 
     pub(super) fn compare(&self, op: Compare, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
@@ -230,21 +270,19 @@ impl Elementwise<'_> {
         let y = y.into_slice::<Bool>(name)?;
         if a.dtype().is_float() {
             return by_dtype!(a.dtype(), float T, {
-                let (a, b) = (a.whole::<T>(name)?, b.whole::<T>(name)?);
-                self.tiles(&walk, y, |[first, second], y| {
-                    let (mut left, mut right, len) = (Scratch::new(), Scratch::new(), y.len());
-                    let a = left.load(self.kernels, a, first, len);
-                    (self.kernels.compare)(op, a, right.load(self.kernels, b, second, len), y);
+                let data = [a.whole::<T>(name)?, b.whole::<T>(name)?];
+                self.tiles(&walk, y, |scratch, runs, y| {
+                    let ([a, b], _) = scratch.widen(self.kernels, data, runs, y.len());
+                    (self.kernels.compare)(op, a, b, y);
                 });
                 Ok(())
             });
         }
         by_dtype!(a.dtype(), any T, {
-            let (a, b) = (a.whole::<T>(name)?, b.whole::<T>(name)?);
-            self.tiles(&walk, y, |[first, second], y| {
-                let (mut left, mut right) = ([T::default(); TILE], [T::default(); TILE]);
-                let a = first.load(a, &mut left[..y.len()]);
-                compare::reference(op, a, second.load(b, &mut right[..y.len()]), y);
+            let data = [a.whole::<T>(name)?, b.whole::<T>(name)?];
+            self.tiles(&walk, y, |scratch, runs, y| {
+                let [a, b] = scratch.load(data, runs, y.len());
+                compare::reference(op, a, b, y);
             });
             Ok(())
         })
@@ -252,11 +290,10 @@ impl Elementwise<'_> {
 
     pub(super) fn logical(&self, op: Logical, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
         let (name, walk) = (op.name(), Walk::new([a.layout(), b.layout()]));
-        let (a, b) = (a.whole::<Bool>(name)?, b.whole::<Bool>(name)?);
-        self.tiles(&walk, y.into_slice::<Bool>(name)?, |[first, second], y| {
-            let (mut left, mut right) = ([Bool::default(); TILE], [Bool::default(); TILE]);
-            let a = first.load(a, &mut left[..y.len()]);
-            logical::reference(op, a, second.load(b, &mut right[..y.len()]), y);
+        let data = [a.whole::<Bool>(name)?, b.whole::<Bool>(name)?];
+        self.tiles(&walk, y.into_slice::<Bool>(name)?, |scratch, runs, y| {
+            let [a, b] = scratch.load(data, runs, y.len());
+            logical::reference(op, a, b, y);
         });
         Ok(())
     }
@@ -266,12 +303,11 @@ impl Elementwise<'_> {
         let c = c.whole::<Bool>("select")?;
         by_dtype!(a.dtype(), any T, {
             let (a, b) = (a.whole::<T>("select")?, b.whole::<T>("select")?);
-            self.tiles(&walk, y.into_slice::<T>("select")?, |[which, first, second], y| {
-                let (mut left, mut right) = ([T::default(); TILE], [T::default(); TILE]);
-                let (mut truths, len) = ([Bool::default(); TILE], y.len());
-                let c = which.gather(c, &mut truths[..len]);
-                let a = first.gather(a, &mut left[..len]);
-                select::reference(c, a, second.gather(b, &mut right[..len]), y);
+            self.tiles(&walk, y.into_slice::<T>("select")?, |scratch, [which, first, second], y| {
+                let [left, right, _] = &mut scratch.raw;
+                let (mut truths, len) = (Vec::new(), y.len());
+                let c = which.gather(c, len, &mut truths);
+                select::reference(c, first.gather(a, len, left), second.gather(b, len, right), y);
             });
             Ok(())
         })
@@ -280,39 +316,68 @@ impl Elementwise<'_> {
     pub(super) fn copy(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
         by_dtype!(x.dtype(), any T, {
             let data = x.whole::<T>("copy")?;
-            if !y.as_view().layout().is_contiguous() {
+            if !y.layout().is_contiguous() {
                 place(x, data, y.layout(), y.into_whole::<T>("copy")?);
                 return Ok(());
             }
-            self.tiles(&Walk::new([x.layout()]), y.into_slice::<T>("copy")?, |[run], y| match run {
-                Run::Line { start, stride: 1 } => y.copy_from_slice(&data[start..start + y.len()]),
-                run => {
-                    let mut scratch = [T::default(); TILE];
-                    y.copy_from_slice(run.gather(data, &mut scratch[..y.len()]));
-                }
+            let (walk, y) = (Walk::new([x.layout()]), y.into_slice::<T>("copy")?);
+            if let Some(extents) = walk.transposed() {
+                self.transpose(&data[x.layout().offset()..], extents, y);
+                return Ok(());
+            }
+            self.tiles(&walk, y, |scratch: &mut Scratch<T, 1>, [run], y| {
+                y.copy_from_slice(run.gather(data, y.len(), &mut scratch.raw[0]));
             });
             Ok(())
         })
     }
 
+    /// `y[r, c] = x[r + c stride]` of `y: [rows, cols]`, in squares that stay in the cache.
+    fn transpose<T: Element>(&self, x: &[T], [rows, cols, stride]: [usize; 3], y: &mut [T]) {
+        self.threads.for_each_chunk_mut(y, SQUARE * cols, |chunk, y| {
+            let first = chunk * SQUARE;
+            let count = SQUARE.min(rows - first);
+            for left in (0..cols).step_by(SQUARE) {
+                for c in left..cols.min(left + SQUARE) {
+                    for (r, &x) in x[first + c * stride..][..count].iter().enumerate() {
+                        y[r * cols + c] = x;
+                    }
+                }
+            }
+        });
+    }
+
     pub(super) fn cast(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
-        by_dtype!(x.dtype(), any X, {
-            let x = x.as_slice::<X>("cast")?;
-            by_dtype!(y.dtype(), any Y, {
-                self.threads.for_each_chunk_mut(y.into_slice::<Y>("cast")?, GRAIN, |chunk, y| {
-                    copy::cast(&x[chunk * GRAIN..][..y.len()], y);
-                });
-                Ok(())
-            })
-        })
+        match (x.dtype(), y.dtype()) {
+            (DType::F16, DType::F32) => {
+                self.converted::<f16, f32>(x, y, |x, y| (self.kernels.read_f16)(as_bytes(x), y))
+            }
+            (DType::F32, DType::F16) => {
+                self.converted::<f32, f16>(x, y, |x, y| (self.kernels.write_f16)(x, as_bytes_mut(y)))
+            }
+            _ => by_dtype!(x.dtype(), any X, {
+                by_dtype!(y.dtype(), any Y, self.converted::<X, Y>(x, y, copy::cast))
+            }),
+        }
+    }
+
+    fn converted<X: Element, Y: Element>(
+        &self,
+        x: View<'_>,
+        y: ViewMut<'_>,
+        f: impl Fn(&[X], &mut [Y]) + Sync,
+    ) -> Result<()> {
+        let (x, y) = (x.as_slice::<X>("cast")?, y.into_slice::<Y>("cast")?);
+        self.threads.for_each_chunk_mut(y, GRAIN, |chunk, y| f(&x[chunk * GRAIN..][..y.len()], y));
+        Ok(())
     }
 }
 
 /// Copies into a strided place.
 fn place<T: Element>(x: View<'_>, data: &[T], layout: crate::Layout, y: &mut [T]) {
+    let mut scratch = Vec::new();
     Walk::new([x.layout(), layout]).tiles(0, x.shape().len(), |_, count, [from, to]| {
-        let mut scratch = [T::default(); TILE];
-        let row = from.gather(data, &mut scratch[..count]);
+        let row = from.gather(data, count, &mut scratch);
         match to {
             Run::Line { start, stride: 1 } => y[start..start + count].copy_from_slice(row),
             Run::Line { start, stride } => {

@@ -13,8 +13,8 @@ use crate::ops::cache::{self, CacheType};
 use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
 use crate::ops::{
-    Binary, Compare, Operand, Reduce, Unary, add, binary, compare, convert, matmul_t, reduce, rms_norm, rope,
-    softmax, unary,
+    Binary, Compare, Operand, Reduce, Unary, add, binary, compare, convert, copy, matmul_t, reduce, rms_norm,
+    rope, softmax, unary,
 };
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
@@ -49,6 +49,8 @@ pub struct Kernels {
     pub softmax: fn(x: &[f32], y: &mut [f32]),
     /// Logarithm of the softmax of a row.
     pub log_softmax: fn(x: &[f32], y: &mut [f32]),
+    /// `y = x`, past the caches where the instruction set can.
+    pub stream: fn(x: &[f32], y: &mut [f32]),
     /// `y = op(x)`.
     pub unary: fn(op: Unary, x: Operand<'_>, y: &mut [f32]),
     /// `y = a op b`.
@@ -103,6 +105,7 @@ impl Kernels {
         add: add::reference,
         softmax: softmax::reference,
         log_softmax: softmax::log_reference,
+        stream: copy::copy,
         unary: unary::reference,
         binary: binary::reference,
         compare: compare::reference::<f32>,

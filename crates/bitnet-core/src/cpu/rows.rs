@@ -37,6 +37,11 @@ impl Rows<'_> {
     pub(super) fn reduce(&self, op: Reduce, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
         let (name, [_, n, width]) = (op.name(), extents(&x));
         match op {
+            Reduce::ArgMin | Reduce::ArgMax if x.dtype() == DType::F32 && width == 1 => {
+                let x = x.as_slice::<f32>(name)?;
+                self.lines(x, n, 1, y.into_slice(name)?, |x, y| self.row_indices(op, x, n, y));
+                Ok(())
+            }
             Reduce::ArgMin | Reduce::ArgMax => by_dtype!(x.dtype(), any T, {
                 let x = x.as_slice::<T>(name)?;
                 self.lines(x, n, width, y.into_slice(name)?, |x, y| reduce::indices(op, x, n, width, y));
@@ -74,6 +79,17 @@ impl Rows<'_> {
                     Ok(())
                 }
             ),
+        }
+    }
+
+    /// [`reduce::indices`] of rows of floats: the extreme by the vector kernel, then the first place that holds it.
+    fn row_indices(&self, op: Reduce, x: &[f32], n: usize, y: &mut [i64]) {
+        let extreme = if op == Reduce::ArgMin { Reduce::Min } else { Reduce::Max };
+        for (row, y) in x.chunks(n).zip(y) {
+            let blocks = row.chunks(BLOCK).map(|block| (self.kernels.reduce)(extreme, block));
+            let found = blocks.reduce(|a, b| (self.kernels.reduce)(extreme, &[a, b])).unwrap_or(0.0);
+            let place = row.iter().position(|&x| x == found || x.is_nan());
+            *y = place.unwrap_or(0) as i64;
         }
     }
 

@@ -26,6 +26,7 @@ macro_rules! tier {
         heads: $heads:literal,
         bit_matmul: $bit_matmul:path,
         integer_peak: $integer_peak:path,
+        stream: $stream:path,
     ) => {
         use $crate::cpu::{kernels::Kernels, partition::ColumnsMut};
         use $crate::lanes::{Bf16, F16, F32};
@@ -44,6 +45,7 @@ macro_rules! tier {
             fn add(x: &mut [f32], y: &[f32]) = ops::add::reference;
             fn softmax(x: &[f32], y: &mut [f32]) = ops::softmax::reference;
             fn log_softmax(x: &[f32], y: &mut [f32]) = ops::softmax::log_reference;
+            fn stream(x: &[f32], y: &mut [f32]) = $stream;
             fn unary(op: ops::Unary, x: ops::Operand<'_>, y: &mut [f32]) = ops::unary::reference;
             fn binary(op: ops::Binary, a: ops::Operand<'_>, b: ops::Operand<'_>, y: &mut [f32]) = ops::binary::reference;
             fn compare(op: ops::Compare, a: ops::Operand<'_>, b: ops::Operand<'_>, y: &mut [$crate::Bool]) =
@@ -80,6 +82,7 @@ macro_rules! tier {
             add,
             softmax,
             log_softmax,
+            stream,
             unary,
             binary,
             compare,

@@ -1,6 +1,6 @@
 //! The way through strided operands: tiles of the result, and where each operand's elements for it lie.
 
-use crate::{layout::Layout, ops::Operand, shape::MAX_DIMS};
+use crate::{Element, layout::Layout, ops::Operand, shape::MAX_DIMS};
 
 /// Elements of the result that are computed at a time.
 pub(super) const TILE: usize = 1024;
@@ -17,33 +17,40 @@ pub(super) enum Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// The elements, brought together in `tile` where they do not lie so already.
-    pub(super) fn load<T: Copy>(self, data: &'a [T], tile: &'a mut [T]) -> Operand<'a, T> {
+    /// The `len` elements, brought together in `tile` where they do not lie so already.
+    pub(super) fn load<T: Element>(self, data: &'a [T], len: usize, tile: &'a mut Vec<T>) -> Operand<'a, T> {
         match self {
-            Run::Line { start, stride: 1 } => Operand::Row(&data[start..start + tile.len()]),
-            Run::Line { start, stride: 0 } => Operand::One(data[start]),
+            Run::Line { start, stride: 1 } => return Operand::Row(&data[start..start + len]),
+            Run::Line { start, stride: 0 } => return Operand::One(data[start]),
             Run::Line { start, stride } => {
-                tile.iter_mut().zip(data[start..].iter().step_by(stride)).for_each(|(y, &x)| *y = x);
-                Operand::Row(tile)
+                let strided = data[start..].iter().step_by(stride);
+                sized(tile, len).iter_mut().zip(strided).for_each(|(y, &x)| *y = x);
             }
-            Run::At(places) => {
-                tile.iter_mut().zip(places).for_each(|(y, &i)| *y = data[i]);
-                Operand::Row(tile)
-            }
+            Run::At(places) => sized(tile, len).iter_mut().zip(places).for_each(|(y, &i)| *y = data[i]),
         }
+        Operand::Row(&tile[..len])
     }
 
     /// As [`Run::load`], a single element repeated.
-    pub(super) fn gather<T: Copy>(self, data: &'a [T], tile: &'a mut [T]) -> &'a [T] {
+    pub(super) fn gather<T: Element>(self, data: &'a [T], len: usize, tile: &'a mut Vec<T>) -> &'a [T] {
         if let Run::Line { start, stride: 0 } = self {
+            let tile = sized(tile, len);
             tile.fill(data[start]);
             return tile;
         }
-        match self.load(data, tile) {
+        match self.load(data, len, tile) {
             Operand::Row(row) => row,
             Operand::One(_) => unreachable!("only a stride of zero repeats"),
         }
     }
+}
+
+/// The first `len` elements of scratch that grows where it is needed.
+pub(super) fn sized<T: Element>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
+    if scratch.len() < len {
+        scratch.resize(TILE.max(len), T::default());
+    }
+    &mut scratch[..len]
 }
 
 /// Operands of one shape, dimensions that all of them walk through with one stride merged.
@@ -103,10 +110,18 @@ impl<const N: usize> Walk<N> {
         (places, index)
     }
 
+    /// Extents of the two innermost dimensions and the stride of the inner one, where a single operand walks through the outer one of them
+    /// without a stride and no other dimension is left.
+    pub(super) fn transposed(&self) -> Option<[usize; 3]> {
+        let [.., outer, inner] = self.strides[..self.rank] else { return None };
+        let plain = self.rank == 2 && outer[0] == 1 && inner[0] > 1;
+        plain.then(|| [self.dims[0], self.dims[1], inner[0]])
+    }
+
     /// Calls `f` for tiles of elements `start..start + len`, with their position, their number and where the operands have them.
     pub(super) fn tiles(&self, start: usize, len: usize, mut f: impl FnMut(usize, usize, [Run<'_>; N])) {
         let (extent, strides) = self.inner();
-        let mut scratch = [[0; TILE]; N];
+        let mut scratch: [Vec<usize>; N] = std::array::from_fn(|_| Vec::new());
         let (mut done, end) = (start, start + len);
         while done < end {
             let rest = extent - done % extent;
@@ -126,11 +141,12 @@ impl<const N: usize> Walk<N> {
     }
 
     /// Writes down where each operand has each of `len` elements from `position`.
-    fn scatter(&self, position: usize, len: usize, places: &mut [[usize; TILE]; N]) {
+    fn scatter(&self, position: usize, len: usize, places: &mut [Vec<usize>; N]) {
         let (mut at, mut index) = self.place(position);
-        for i in 0..len {
+        places.iter_mut().for_each(Vec::clear);
+        for _ in 0..len {
             for (list, &place) in places.iter_mut().zip(&at) {
-                list[i] = place;
+                list.push(place);
             }
             self.step(&mut at, &mut index);
         }

@@ -62,6 +62,12 @@ impl Cast for Bool {
     }
 }
 
+/// `y = x`. Both `[C]`.
+#[inline(always)]
+pub(crate) fn copy(x: &[f32], y: &mut [f32]) {
+    y.copy_from_slice(x);
+}
+
 /// `y = x` as another type. Both `[C]`.
 pub(crate) fn cast<X: Cast, Y: Cast>(x: &[X], y: &mut [Y]) {
     for (y, &x) in y.iter_mut().zip(x) {

@@ -3,6 +3,7 @@
 pub(super) mod bit_matmul;
 pub(super) mod lanes;
 mod peak;
+pub(super) mod stream;
 
 tier! {
     name: "avx2",
@@ -13,6 +14,7 @@ tier! {
     heads: 2,
     bit_matmul: bit_matmul::multiply,
     integer_peak: peak::integer_peak,
+    stream: stream::stream,
 }
 
 /// Whether the processor runs this tier.

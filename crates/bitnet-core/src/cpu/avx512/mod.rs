@@ -13,6 +13,7 @@ tier! {
     heads: 4,
     bit_matmul: bit_matmul::multiply,
     integer_peak: peak::integer_peak,
+    stream: crate::cpu::avx2::stream::stream,
 }
 
 /// Whether the processor runs this tier. To the compiler `avx512f` includes AVX2, F16C and FMA, which a hypervisor may mask.

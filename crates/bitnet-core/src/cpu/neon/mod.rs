@@ -13,4 +13,5 @@ tier! {
     heads: 2,
     bit_matmul: bit_matmul::multiply,
     integer_peak: peak::integer_peak,
+    stream: ops::copy::copy,
 }

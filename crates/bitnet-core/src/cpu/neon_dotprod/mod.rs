@@ -12,6 +12,7 @@ tier! {
     heads: 2,
     bit_matmul: bit_matmul::multiply,
     integer_peak: peak::integer_peak,
+    stream: ops::copy::copy,
 }
 
 /// Whether the processor runs this tier.

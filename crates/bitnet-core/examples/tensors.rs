@@ -1,0 +1,141 @@
+//! Times the tensor ops: `cargo run --release -p bitnet-core --example tensors [threads] [megabytes]`.
+//!
+//! First large f32 tensors, as a share of the bandwidth that copying memory reaches between the passes; then each family of ops in the
+//! first-level cache on one thread, the fastest tier over the scalar source compiled for the least of this architecture.
+
+use bitnet_core::{
+    Bool, Device, Tensor,
+    cpu::ceilings::{best_rate, read_bandwidth},
+    cpu::kernels::Kernels,
+    cpu::threads::Threads,
+    ops::{Binary, Compare, Operand, Reduce, Unary, reduce::COLUMNS},
+    random::Rng,
+};
+use std::hint::black_box;
+
+const PASSES: usize = 9;
+/// Elements that stay in the first-level cache.
+const SMALL: usize = 2048;
+
+fn main() -> bitnet_core::Result<()> {
+    let mut args = std::env::args().skip(1).map_while(|arg| arg.parse().ok());
+    let (threads, megabytes) = (args.next().unwrap_or(2), args.next().unwrap_or(128));
+    large(&Device::open("cpu", Some(threads))?, &Threads::new(threads), megabytes << 18)?;
+    families();
+    Ok(())
+}
+
+/// The best rate of `pass` beside the best rates of reading and copying, in turns.
+fn beside(threads: &Threads, memory: &mut [Vec<u64>; 2], bytes: usize, mut pass: impl FnMut()) -> [f64; 3] {
+    let [from, to] = memory;
+    (0..PASSES).fold([0.0; 3], |best, _| {
+        let copy = || {
+            threads.for_each_chunk_mut(to, 1 << 17, |i, to| to.copy_from_slice(&from[i << 17..][..to.len()]));
+        };
+        let rates = [
+            best_rate(1, bytes as f64, &mut pass),
+            read_bandwidth(threads, from, 1),
+            best_rate(1, 16.0 * from.len() as f64, copy),
+        ];
+        std::array::from_fn(|i| f64::max(best[i], rates[i]))
+    })
+}
+
+fn large(device: &Device, threads: &Threads, len: usize) -> bitnet_core::Result<()> {
+    let mut rng = Rng::new(1);
+    let rows = Tensor::uniform(device, [len / 4096, 4096], (0.5, 2.0), &mut rng)?;
+    let other = Tensor::uniform(device, [len / 4096, 4096], (0.5, 2.0), &mut rng)?;
+    let row = other.narrow(0, 0, 1)?;
+    let half = rows.to_dtype(bitnet_core::DType::F16)?;
+    let mut memory = [vec![1u64; len / 2], vec![2; len / 2]];
+    type Op<'a> = &'a dyn Fn() -> bitnet_core::Result<Tensor>;
+    let ops: [(&str, usize, Op<'_>); 21] = [
+        ("copy", 8, &|| rows.copy()),
+        ("neg", 8, &|| rows.neg()),
+        ("relu2", 8, &|| rows.relu2()),
+        ("sqrt", 8, &|| rows.sqrt()),
+        ("exp", 8, &|| rows.exp()),
+        ("tanh", 8, &|| rows.tanh()),
+        ("gelu", 8, &|| rows.gelu()),
+        ("add", 12, &|| rows.add(&other)),
+        ("mul, one row repeated", 8, &|| rows.mul(&row)),
+        ("div by a number", 8, &|| rows.div_scalar(3.0)),
+        ("lt", 9, &|| rows.lt(&other)),
+        ("to float16", 6, &|| rows.to_dtype(bitnet_core::DType::F16)),
+        ("add of float16", 6, &|| half.add(&half)),
+        ("sum", 4, &|| rows.sum((), false)),
+        ("sum of rows", 4, &|| rows.sum(1, false)),
+        ("sum of columns", 4, &|| rows.sum(0, false)),
+        ("max of rows", 4, &|| rows.max(1, false)),
+        ("argmax of rows", 4, &|| rows.argmax(1, false)),
+        ("variance of rows", 4, &|| rows.var(1, 0, false)),
+        ("softmax of rows", 8, &|| rows.softmax(1)),
+        ("transpose and copy", 8, &|| rows.t()?.copy()),
+    ];
+    println!("{} on {} threads, {} MB of float32", device.name(), threads.len(), len >> 18);
+    println!("{:24} {:>8} {:>10} {:>10}", "op", "GB/s", "of reading", "of copying");
+    for (name, bytes, op) in ops {
+        let [rate, read, copy] = beside(threads, &mut memory, bytes * len, || {
+            black_box(op().expect("memory for the result"));
+        });
+        println!("{name:24} {:8.1} {:8.0} % {:8.0} %", rate / 1e9, 100.0 * rate / read, 100.0 * rate / copy);
+    }
+    Ok(())
+}
+
+/// Time of the scalar tier over that of the fastest one.
+fn speed_up(run: impl Fn(&Kernels)) -> f64 {
+    let rate = |kernels: &Kernels| {
+        best_rate(PASSES, 1.0, || {
+            for _ in 0..200 {
+                run(black_box(kernels));
+            }
+        })
+    };
+    rate(Kernels::best()) / rate(&Kernels::SCALAR)
+}
+
+fn families() {
+    let x: Vec<f32> = (0..SMALL).map(|i| 0.5 + (i * 37 % 97) as f32 / 64.0).collect();
+    let row = Operand::Row(&x);
+    let unary = |op: Unary| speed_up(|k| (k.unary)(op, row, black_box(&mut [0.0; SMALL])));
+    let simple = [Unary::Neg, Unary::Abs, Unary::Square, Unary::Relu, Unary::Relu2, Unary::Clamp(0.6, 1.2)];
+    let roots = [Unary::Sqrt, Unary::Rsqrt, Unary::Recip, Unary::Floor, Unary::Round];
+    let curves = [
+        Unary::Exp,
+        Unary::Log,
+        Unary::Tanh,
+        Unary::Erf,
+        Unary::Gelu,
+        Unary::Silu,
+        Unary::Sigmoid,
+        Unary::Softplus,
+    ];
+    println!("\n{} over scalar, {SMALL} elements in the cache", Kernels::best().name);
+    print("signs and squares", simple.map(unary));
+    print("roots and rounding", roots.map(unary));
+    print("exponentials and activations", curves.map(unary));
+    let pairs = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Min, Binary::Max];
+    print(
+        "arithmetic of two tensors",
+        pairs.map(|op| speed_up(|k| (k.binary)(op, row, row, black_box(&mut [0.0; SMALL])))),
+    );
+    print(
+        "comparisons",
+        Compare::ALL
+            .map(|op| speed_up(|k| (k.compare)(op, row, row, black_box(&mut [Bool::default(); SMALL])))),
+    );
+    let folds = [Reduce::Sum, Reduce::Prod, Reduce::Min, Reduce::Max];
+    print("reductions of rows", folds.map(|op| speed_up(|k| _ = black_box((k.reduce)(op, black_box(&x))))));
+    print(
+        "reductions of columns",
+        folds.map(|op| speed_up(|k| (k.reduce_columns)(op, &x, COLUMNS, black_box(&mut [0.0; COLUMNS])))),
+    );
+    print("softmax", [speed_up(|k| (k.softmax)(&x, black_box(&mut [0.0; SMALL])))]);
+}
+
+fn print<const N: usize>(family: &str, ratios: [f64; N]) {
+    let mean = ratios.iter().map(|r| r.ln()).sum::<f64>() / N as f64;
+    let list: Vec<String> = ratios.iter().map(|r| format!("{r:.1}")).collect();
+    println!("{family:30} {:5.1}x  ({})", mean.exp(), list.join(" "));
+}
