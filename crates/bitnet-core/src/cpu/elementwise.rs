@@ -332,16 +332,22 @@ impl Elementwise<'_> {
         })
     }
 
-    /// `y[r, c] = x[r + c stride]` of `y: [rows, cols]`, in squares that stay in the cache.
+    /// `y[r, c] = x[r + c stride]` of `y: [rows, cols]`, in squares that are turned in the cache: strides of a power of two would put
+    /// all lines of a column into one place of it.
     fn transpose<T: Element>(&self, x: &[T], [rows, cols, stride]: [usize; 3], y: &mut [T]) {
         self.threads.for_each_chunk_mut(y, SQUARE * cols, |chunk, y| {
-            let first = chunk * SQUARE;
+            let (first, mut square) = (chunk * SQUARE, [[T::default(); SQUARE]; SQUARE]);
             let count = SQUARE.min(rows - first);
             for left in (0..cols).step_by(SQUARE) {
-                for c in left..cols.min(left + SQUARE) {
-                    for (r, &x) in x[first + c * stride..][..count].iter().enumerate() {
-                        y[r * cols + c] = x;
+                let width = SQUARE.min(cols - left);
+                for c in 0..width {
+                    let column = &x[first + (left + c) * stride..][..count];
+                    for (row, &x) in square.iter_mut().zip(column) {
+                        row[c] = x;
                     }
+                }
+                for (y, row) in y.chunks_mut(cols).zip(&square) {
+                    y[left..left + width].copy_from_slice(&row[..width]);
                 }
             }
         });

@@ -61,6 +61,8 @@ pub struct Kernels {
     pub reduce: fn(op: Reduce, x: &[f32]) -> f32,
     /// As `reduce` of at most [`reduce::COLUMNS`] columns, whose rows lie `stride` elements apart.
     pub reduce_columns: fn(op: Reduce, x: &[f32], stride: usize, y: &mut [f32]),
+    /// Sums of squared distances of at most [`reduce::BLOCK`] rows from the means of at most [`reduce::COLUMNS`] columns.
+    pub deviations: fn(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]),
     /// Little-endian f16 to floats.
     pub read_f16: fn(bytes: &[u8], y: &mut [f32]),
     /// Floats to little-endian f16.
@@ -111,6 +113,7 @@ impl Kernels {
         compare: compare::reference::<f32>,
         reduce: reduce::block,
         reduce_columns: reduce::block_columns,
+        deviations: reduce::deviations,
         read_f16: convert::read_f16,
         write_f16: convert::write_f16,
         glu_relu2: glu::relu2,

@@ -15,6 +15,18 @@ use half::{bf16, f16};
 /// Elements that are worth a thread of their own.
 const GRAIN: usize = 16_384;
 
+/// Where a row first holds a number, which it does.
+fn place(row: &[f32], x: f32) -> usize {
+    const CHUNK: usize = 64;
+    if x.is_nan() {
+        return row.iter().position(|x| x.is_nan()).unwrap_or(0);
+    }
+    // A whole chunk is compared without a branch, so that it is done in vectors.
+    let holds = |chunk: &[f32]| chunk.iter().fold(false, |held, &y| held | (y == x));
+    let chunk = row.chunks(CHUNK).position(holds).unwrap_or(0) * CHUNK;
+    chunk + row[chunk..].iter().position(|&y| y == x).unwrap_or(0)
+}
+
 /// The kernels and threads that these ops run with.
 pub(super) struct Rows<'a> {
     pub(super) kernels: &'static Kernels,
@@ -57,6 +69,7 @@ impl Rows<'_> {
                 self.floats(op, x.as_slice(name)?, n, width, y);
                 Ok(())
             }
+            Reduce::Deviations => unreachable!("the op takes floats alone"),
             Reduce::Sum | Reduce::Prod => by_dtype!(
                 x.dtype(),
                 countable T,
@@ -88,8 +101,7 @@ impl Rows<'_> {
         for (row, y) in x.chunks(n).zip(y) {
             let blocks = row.chunks(BLOCK).map(|block| (self.kernels.reduce)(extreme, block));
             let found = blocks.reduce(|a, b| (self.kernels.reduce)(extreme, &[a, b])).unwrap_or(0.0);
-            let place = row.iter().position(|&x| x == found || x.is_nan());
-            *y = place.unwrap_or(0) as i64;
+            *y = place(row, found) as i64;
         }
     }
 
@@ -111,6 +123,9 @@ impl Rows<'_> {
 
     /// Blocks first, then their results as long as there are several.
     fn floats(&self, op: Reduce, x: &[f32], n: usize, width: usize, y: &mut [f32]) {
+        if op == Reduce::Deviations {
+            return self.deviations(x, n, width, y);
+        }
         let parts = n.div_ceil(BLOCK);
         if parts <= 1 {
             return self.blocks(op, x, n, width, y);
@@ -118,6 +133,28 @@ impl Rows<'_> {
         let mut partial = vec![0.0; y.len() * parts];
         self.blocks(op, x, n, width, &mut partial);
         self.floats(op, &partial, parts, width, y);
+    }
+
+    /// Sums of squared distances from the means, in a second pass over what is still in a cache if the lines are short.
+    fn deviations(&self, x: &[f32], n: usize, width: usize, y: &mut [f32]) {
+        let parts = n.div_ceil(BLOCK).max(1);
+        let outer = GRAIN.div_ceil((n * width).max(1));
+        self.threads.for_each_chunk_mut(y, (outer * width).max(1), |chunk, y| {
+            let (mut means, mut partial) = (vec![0.0; width], vec![0.0; parts * width]);
+            let x = &x[chunk * outer * n * width..];
+            for (i, y) in y.chunks_mut(width).enumerate() {
+                let x = &x[i * n * width..][..n * width];
+                self.floats(Reduce::Sum, x, n, width, &mut means);
+                means.iter_mut().for_each(|mean| *mean /= n as f32);
+                for (x, y) in x.chunks(BLOCK * width).zip(partial.chunks_mut(width)) {
+                    for (tile, y) in y.chunks_mut(COLUMNS).enumerate() {
+                        let first = tile * COLUMNS;
+                        (self.kernels.deviations)(&x[first..], width, &means[first..][..y.len()], y);
+                    }
+                }
+                self.floats(Reduce::Sum, &partial, parts, width, y);
+            }
+        });
     }
 
     /// Every block of at most [`BLOCK`] entries of `x: [outer, n, width]` to one of `y: [outer, parts, width]`.

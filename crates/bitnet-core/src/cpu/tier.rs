@@ -52,6 +52,7 @@ macro_rules! tier {
                 ops::compare::reference::<f32>;
             fn reduce(op: ops::Reduce, x: &[f32]) -> f32 = ops::reduce::block;
             fn reduce_columns(op: ops::Reduce, x: &[f32], stride: usize, y: &mut [f32]) = ops::reduce::block_columns;
+            fn deviations(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]) = ops::reduce::deviations;
             fn read_f16(bytes: &[u8], y: &mut [f32]) = ops::convert::read_f16;
             fn write_f16(x: &[f32], bytes: &mut [u8]) = ops::convert::write_f16;
             fn glu_relu2(gate: &[f32], up: &[f32], y: &mut [f32]) = ops::glu::relu2;
@@ -88,6 +89,7 @@ macro_rules! tier {
             compare,
             reduce,
             reduce_columns,
+            deviations,
             read_f16,
             write_f16,
             glu_relu2,

@@ -107,15 +107,15 @@ fn floor_div(a: f32, b: f32) -> f32 {
 #[inline(always)]
 pub fn reference(op: Binary, a: Operand<'_>, b: Operand<'_>, y: &mut [f32]) {
     match op {
-        Binary::Add => zip(a, b, y, |a, b| a + b),
-        Binary::Sub => zip(a, b, y, |a, b| a - b),
-        Binary::Mul => zip(a, b, y, |a, b| a * b),
-        Binary::Div => zip(a, b, y, |a, b| a / b),
-        Binary::FloorDiv => zip(a, b, y, floor_div),
-        Binary::Rem => zip(a, b, y, rem),
-        Binary::Pow => zip(a, b, y, libm::powf),
-        Binary::Min => zip(a, b, y, min),
-        Binary::Max => zip(a, b, y, max),
+        Binary::Add => zip!(a, b, y, |a, b| a + b),
+        Binary::Sub => zip!(a, b, y, |a, b| a - b),
+        Binary::Mul => zip!(a, b, y, |a, b| a * b),
+        Binary::Div => zip!(a, b, y, |a, b| a / b),
+        Binary::FloorDiv => zip!(a, b, y, |a, b| floor_div(a, b)),
+        Binary::Rem => zip!(a, b, y, |a, b| rem(a, b)),
+        Binary::Pow => zip!(a, b, y, |a, b| libm::powf(a, b)),
+        Binary::Min => zip!(a, b, y, |a, b| min(a, b)),
+        Binary::Max => zip!(a, b, y, |a, b| max(a, b)),
     }
 }
 
@@ -171,12 +171,12 @@ integers!(i8: i8::signum, u8: |x: u8| x.min(1), i32: i32::signum, i64: i64::sign
 /// `y = a op b` of integers. All `[C]`.
 pub(crate) fn integers<T: Integer>(op: Binary, a: Operand<'_, T>, b: Operand<'_, T>, y: &mut [T]) {
     match op {
-        Binary::Add => zip(a, b, y, |a, b| a.apply(Binary::Add, b)),
-        Binary::Sub => zip(a, b, y, |a, b| a.apply(Binary::Sub, b)),
-        Binary::Mul => zip(a, b, y, |a, b| a.apply(Binary::Mul, b)),
-        Binary::Min => zip(a, b, y, |a, b| a.apply(Binary::Min, b)),
-        Binary::Max => zip(a, b, y, |a, b| a.apply(Binary::Max, b)),
-        _ => zip(a, b, y, |a, b| a.apply(op, b)),
+        Binary::Add => zip!(a, b, y, |a, b| a.apply(Binary::Add, b)),
+        Binary::Sub => zip!(a, b, y, |a, b| a.apply(Binary::Sub, b)),
+        Binary::Mul => zip!(a, b, y, |a, b| a.apply(Binary::Mul, b)),
+        Binary::Min => zip!(a, b, y, |a, b| a.apply(Binary::Min, b)),
+        Binary::Max => zip!(a, b, y, |a, b| a.apply(Binary::Max, b)),
+        _ => zip!(a, b, y, |a, b| a.apply(op, b)),
     }
 }
 

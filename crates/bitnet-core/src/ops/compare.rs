@@ -41,12 +41,12 @@ impl Compare {
 #[inline(always)]
 pub fn reference<T: Copy + PartialOrd>(op: Compare, a: Operand<'_, T>, b: Operand<'_, T>, y: &mut [Bool]) {
     match op {
-        Compare::Eq => zip(a, b, y, |a, b| Bool::from(a == b)),
-        Compare::Ne => zip(a, b, y, |a, b| Bool::from(a != b)),
-        Compare::Lt => zip(a, b, y, |a, b| Bool::from(a < b)),
-        Compare::Le => zip(a, b, y, |a, b| Bool::from(a <= b)),
-        Compare::Gt => zip(a, b, y, |a, b| Bool::from(a > b)),
-        Compare::Ge => zip(a, b, y, |a, b| Bool::from(a >= b)),
+        Compare::Eq => zip!(a, b, y, |a, b| Bool::from(a == b)),
+        Compare::Ne => zip!(a, b, y, |a, b| Bool::from(a != b)),
+        Compare::Lt => zip!(a, b, y, |a, b| Bool::from(a < b)),
+        Compare::Le => zip!(a, b, y, |a, b| Bool::from(a <= b)),
+        Compare::Gt => zip!(a, b, y, |a, b| Bool::from(a > b)),
+        Compare::Ge => zip!(a, b, y, |a, b| Bool::from(a >= b)),
     }
 }
 

@@ -31,9 +31,9 @@ impl Logical {
 /// `y = a op b`. All `[C]`.
 pub(crate) fn reference(op: Logical, a: Operand<'_, Bool>, b: Operand<'_, Bool>, y: &mut [Bool]) {
     match op {
-        Logical::And => zip(a, b, y, |a, b| Bool::from(a.get() & b.get())),
-        Logical::Or => zip(a, b, y, |a, b| Bool::from(a.get() | b.get())),
-        Logical::Xor => zip(a, b, y, |a, b| Bool::from(a.get() ^ b.get())),
+        Logical::And => zip!(a, b, y, |a, b| Bool::from(a.get() & b.get())),
+        Logical::Or => zip!(a, b, y, |a, b| Bool::from(a.get() | b.get())),
+        Logical::Xor => zip!(a, b, y, |a, b| Bool::from(a.get() ^ b.get())),
     }
 }
 

@@ -9,23 +9,43 @@ pub enum Operand<'a, T = f32> {
     One(T),
 }
 
-/// `y[i] = f(x[i])`.
-#[inline(always)]
-pub(crate) fn map<T: Copy, Y>(x: Operand<'_, T>, y: &mut [Y], f: impl Fn(T) -> Y) {
-    match x {
-        Operand::Row(x) => y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x)),
-        Operand::One(x) => y.iter_mut().for_each(|y| *y = f(x)),
-    }
-}
-
-/// `y[i] = f(a[i], b[i])`.
-#[inline(always)]
-pub(crate) fn zip<T: Copy, Y>(a: Operand<'_, T>, b: Operand<'_, T>, y: &mut [Y], f: impl Fn(T, T) -> Y) {
-    match (a, b) {
-        (Operand::Row(a), Operand::Row(b)) => {
-            y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = f(a, b));
+/// `y[i] = f(x[i])`, `f` in the place of a closure. The loops are written out where they are used: in a kernel of many ops the compiler
+/// leaves closures as functions of their own, and those know nothing of the instruction set of the tier.
+macro_rules! map {
+    ($x:expr, $y:expr, |$v:ident| $f:expr) => {
+        match $x {
+            Operand::Row(x) => {
+                for (y, &$v) in $y.iter_mut().zip(x) {
+                    *y = $f;
+                }
+            }
+            Operand::One($v) => $y.fill($f),
         }
-        (a, Operand::One(b)) => map(a, y, |a| f(a, b)),
-        (Operand::One(a), b) => map(b, y, |b| f(a, b)),
-    }
+    };
 }
+pub(crate) use map;
+
+/// `y[i] = f(a[i], b[i])`, as [`map`].
+macro_rules! zip {
+    ($a:expr, $b:expr, $y:expr, |$v:ident, $w:ident| $f:expr) => {
+        match ($a, $b) {
+            (Operand::Row(a), Operand::Row(b)) => {
+                for ((y, &$v), &$w) in $y.iter_mut().zip(a).zip(b) {
+                    *y = $f;
+                }
+            }
+            (Operand::Row(a), Operand::One($w)) => {
+                for (y, &$v) in $y.iter_mut().zip(a) {
+                    *y = $f;
+                }
+            }
+            (Operand::One($v), Operand::Row(b)) => {
+                for (y, &$w) in $y.iter_mut().zip(b) {
+                    *y = $f;
+                }
+            }
+            (Operand::One($v), Operand::One($w)) => $y.fill($f),
+        }
+    };
+}
+pub(crate) use zip;

@@ -17,6 +17,8 @@ pub enum Reduce {
     Sum,
     /// Their product; of integers and truths as int64.
     Prod,
+    /// Sum of the squared distances from the mean, of floats.
+    Deviations,
     /// The smallest; NaN where there is one.
     Min,
     /// The largest; NaN where there is one.
@@ -41,6 +43,7 @@ impl Reduce {
         match self {
             Self::Sum => "sum",
             Self::Prod => "prod",
+            Self::Deviations => "deviations",
             Self::Min => "min",
             Self::Max => "max",
             Self::ArgMin => "argmin",
@@ -55,14 +58,14 @@ impl Reduce {
         match self {
             Self::Sum | Self::Prod if dtype.is_float() => dtype,
             Self::Sum | Self::Prod | Self::ArgMin | Self::ArgMax => DType::I64,
-            Self::Min | Self::Max => dtype,
+            Self::Min | Self::Max | Self::Deviations => dtype,
             Self::Any | Self::All => DType::Bool,
         }
     }
 
     /// Whether there is a result over no elements.
     const fn has_identity(self) -> bool {
-        matches!(self, Self::Sum | Self::Prod | Self::Any | Self::All)
+        matches!(self, Self::Sum | Self::Prod | Self::Deviations | Self::Any | Self::All)
     }
 }
 
@@ -86,8 +89,9 @@ fn tree(lanes: &[f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     f(f(four[0], four[2]), f(four[1], four[3]))
 }
 
+/// `lanes[i % 16] = f(lanes[i % 16], x[i])`.
 #[inline(always)]
-fn fold(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
+fn lanes(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let mut lanes = [start; LANES];
     let (chunks, tail) = x.as_chunks::<LANES>();
     for chunk in chunks {
@@ -98,7 +102,12 @@ fn fold(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
     for (lane, &x) in lanes.iter_mut().zip(tail) {
         *lane = f(*lane, x);
     }
-    tree(&lanes, f)
+    lanes
+}
+
+#[inline(always)]
+fn fold(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
+    tree(&lanes(x, start, &f), f)
 }
 
 /// Sum, product or extreme of a block, of at most [`BLOCK`] elements.
@@ -135,6 +144,25 @@ pub fn block_columns(op: Reduce, x: &[f32], stride: usize, y: &mut [f32]) {
         Reduce::Min => fold_columns(x, stride, y, f32::INFINITY, min),
         Reduce::Max => fold_columns(x, stride, y, f32::NEG_INFINITY, max),
         _ => unreachable!("indices and truths are not folded"),
+    }
+}
+
+/// Sums of squared distances of at most [`BLOCK`] rows from the means of at most [`COLUMNS`] columns, in the order of [`block`]. Rows lie
+/// `stride` elements apart.
+#[inline(always)]
+pub fn deviations(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]) {
+    if let ([mean], [y], 1) = (means, &mut *y, stride) {
+        *y = tree(&lanes(x, 0.0, |sum, x| sum + (x - mean) * (x - mean)), |a, b| a + b);
+        return;
+    }
+    let mut lanes = [[0.0; COLUMNS]; LANES];
+    for (i, row) in x.chunks(stride).enumerate() {
+        for ((lane, &x), &mean) in lanes[i % LANES].iter_mut().zip(row).zip(means) {
+            *lane += (x - mean) * (x - mean);
+        }
+    }
+    for (c, y) in y.iter_mut().enumerate() {
+        *y = tree(&std::array::from_fn(|i| lanes[i][c]), |a, b| a + b);
     }
 }
 
@@ -200,6 +228,9 @@ pub(crate) fn truths<T: Copy + Default + PartialEq>(
 /// Where a dimension does not exist, an extreme of nothing is asked for, or the device fails.
 pub fn reduce(op: Reduce, x: &Tensor, axes: &Axes, keepdim: bool) -> Result<Tensor> {
     let name = op.name();
+    if op == Reduce::Deviations && !x.dtype().is_float() {
+        return Err(Error::DType { op: name, expected: DType::F32, got: x.dtype() });
+    }
     let axes = axes.resolve(name, x.shape().rank())?;
     let kept = axes.iter().fold(x.shape(), |shape, &axis| shape.with(axis, 1));
     let n: usize = axes.iter().map(|&axis| x.dims()[axis]).product();
@@ -260,6 +291,11 @@ fn vjp(op: Reduce, g: &Tensor, x: &Tensor, y: &Tensor) -> Result<Tensor> {
     match op {
         Reduce::Sum => spread.contiguous(),
         Reduce::Prod => spread.mul(&others_product(x, y)?),
+        Reduce::Deviations => {
+            let count = x.shape().len() / y.shape().len().max(1);
+            let means = x.sum_to(y.shape())?.div_scalar(count as f64)?;
+            spread.mul(&x.sub(&means)?)?.mul_scalar(2.0)
+        }
         _ => {
             let ours = x.eq(&y.broadcast_to(x.shape())?)?.to_dtype(g.dtype())?;
             let count = ours.sum_to(y.shape())?;

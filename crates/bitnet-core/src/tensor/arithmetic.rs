@@ -323,9 +323,8 @@ impl Tensor {
         }
         let axes = axes.into();
         let freedom = self.count(&axes)?.saturating_sub(correction);
-        let x = self.to_dtype(DType::F32)?;
-        let distance = x.sub(&x.mean(axes.clone(), true)?)?;
-        distance.square()?.sum(axes, keepdim)?.div_scalar(freedom as f64)?.to_dtype(self.dtype())
+        let sum = reduce(Reduce::Deviations, &self.to_dtype(DType::F32)?, &axes, keepdim)?;
+        sum.div_scalar(freedom as f64)?.to_dtype(self.dtype())
     }
 
     /// Square root of [`Tensor::var`].
