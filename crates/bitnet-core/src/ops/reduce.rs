@@ -35,8 +35,17 @@ pub enum Reduce {
 
 impl Reduce {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Sum, Self::Prod, Self::Min, Self::Max, Self::ArgMin, Self::ArgMax, Self::Any, Self::All];
+    pub const ALL: [Self; 9] = [
+        Self::Sum,
+        Self::Prod,
+        Self::Deviations,
+        Self::Min,
+        Self::Max,
+        Self::ArgMin,
+        Self::ArgMax,
+        Self::Any,
+        Self::All,
+    ];
 
     /// Name, as the method of [`Tensor`].
     pub const fn name(self) -> &'static str {
