@@ -58,7 +58,7 @@ fn bit_product(
     let (rows, cols) = (weight.rows(), weight.cols());
     let x = Codes::quantize(&tensor(weight.device(), [tokens, cols])).expect("memory");
     group.throughput(work(2 * tokens * rows * cols, weight.bytes() + tokens * (cols + 4 * rows)));
-    group.bench_function(id, |b| b.iter(|| ops::bit_matmul(&x, weight)));
+    group.bench_function(id, |b| b.iter(|| ops::bit_matmul(&x, weight).expect("shapes fit")));
 }
 
 fn bit_matmul(c: &mut Criterion) {
@@ -97,7 +97,7 @@ fn matmul_t(c: &mut Criterion) {
                 let bytes = weight.bytes() + 4 * tokens * (HIDDEN + ROWS);
                 group.throughput(work(2 * tokens * ROWS * HIDDEN, bytes));
                 group.bench_function(BenchmarkId::new(tier, tokens), |b| {
-                    b.iter(|| ops::matmul_t(&x, &weight));
+                    b.iter(|| ops::matmul_t(&x, &weight).expect("shapes fit"));
                 });
             }
             match format {
@@ -143,7 +143,7 @@ fn attention(c: &mut Criterion) {
             let bytes = blocks.len() * cache.shape().block_bytes() + 2 * q.bytes();
             group.throughput(work(4 * seen * HEADS * HEAD_DIM, bytes));
             group.bench_function(BenchmarkId::new(tier, tokens), |b| {
-                b.iter(|| ops::attention(&q, &[span], &cache));
+                b.iter(|| ops::attention(&q, &[span], &cache).expect("shapes fit"));
             });
         }
     }
@@ -159,7 +159,7 @@ fn kv_store(c: &mut Criterion) {
             let span = PagedSpan { len: tokens, start: 0, blocks: &blocks };
             group.throughput(Throughput::Elements(2 * kv.shape().len() as u64));
             group.bench_function(BenchmarkId::new(cache_name(storage), tokens), |b| {
-                b.iter(|| ops::kv_store(&kv, &kv, &[span], &mut cache));
+                b.iter(|| ops::kv_store(&kv, &kv, &[span], &mut cache).expect("shapes fit"));
             });
         }
     }
@@ -171,14 +171,16 @@ fn rows<T>(
     name: &str,
     width: usize,
     (operations, bytes): (usize, usize),
-    op: impl Fn(&mut Tensor) -> T,
+    op: impl Fn(&mut Tensor) -> bitnet_core::Result<T>,
 ) {
     let mut group = c.benchmark_group(format!("backend/{name}"));
     for tokens in [1, 64] {
         for (tier, device) in tiers() {
             let mut x = tensor(&device, [tokens, width]);
             group.throughput(work(operations * tokens * width, bytes * tokens * width));
-            group.bench_function(BenchmarkId::new(tier, tokens), |b| b.iter(|| op(&mut x)));
+            group.bench_function(BenchmarkId::new(tier, tokens), |b| {
+                b.iter(|| op(&mut x).expect("shapes fit"))
+            });
         }
     }
 }
@@ -202,7 +204,7 @@ fn rope(c: &mut Criterion) {
                 (tensor(&device, [tokens, HEAD_DIM / 2]), tensor(&device, [tokens, HEAD_DIM / 2]));
             group.throughput(work(3 * x.shape().len(), 2 * x.bytes() + 2 * cos.bytes()));
             group.bench_function(BenchmarkId::new(tier, tokens), |b| {
-                b.iter(|| ops::rope(&mut x, &cos, &sin));
+                b.iter(|| ops::rope(&mut x, &cos, &sin).expect("shapes fit"));
             });
         }
     }
@@ -240,7 +242,9 @@ fn embedding(c: &mut Criterion) {
     group.throughput(Throughput::Elements((ids.len() * HIDDEN) as u64));
     for format in [Format::F32, Format::F16, Format::Q8_0, Format::Q6K] {
         let table = stored(&device, format, 4096, HIDDEN);
-        group.bench_function(format.name(), |b| b.iter(|| ops::embedding(&table, &ids)));
+        group.bench_function(format.name(), |b| {
+            b.iter(|| ops::embedding(&table, &ids).expect("the ids have rows"))
+        });
     }
 }
 

@@ -125,12 +125,14 @@ fn layers(c: &mut Criterion) {
         let x = tensor(&device, [tokens, config.hidden_size]);
         group.throughput(Throughput::Elements(tokens as u64));
         group.bench_function(BenchmarkId::new("norm", tokens), |b| {
-            b.iter(|| layer.input_layernorm.forward(&x))
+            b.iter(|| layer.input_layernorm.forward(&x).expect("memory"))
         });
         group.bench_function(BenchmarkId::new("linear", tokens), |b| {
-            b.iter(|| layer.mlp.gate.forward(&LinearInput::new(&x)));
+            b.iter(|| layer.mlp.gate.forward(&LinearInput::new(&x)).expect("memory"));
         });
-        group.bench_function(BenchmarkId::new("mlp", tokens), |b| b.iter(|| layer.mlp.forward(&x)));
+        group.bench_function(BenchmarkId::new("mlp", tokens), |b| {
+            b.iter(|| layer.mlp.forward(&x).expect("memory"))
+        });
     }
 }
 
@@ -141,7 +143,7 @@ fn rotations(c: &mut Criterion) {
         let positions: Vec<usize> = (0..tokens).collect();
         group.throughput(Throughput::Elements(tokens as u64));
         group.bench_function(BenchmarkId::from_parameter(tokens), |b| {
-            b.iter(|| rope.rotation(&device, &positions))
+            b.iter(|| rope.rotation(&device, &positions).expect("memory"))
         });
     }
 }
@@ -175,7 +177,10 @@ fn prefixes(c: &mut Criterion) {
         let options = EngineOptions { prefix_cache, ..EngineOptions::default() };
         let mut engine = Engine::new(model(1024, CacheType::F16), options).expect("the options are valid");
         group.bench_function(name, |b| {
-            b.iter(|| generate(&mut engine, request(257, 1), |_| Vec::new(), |_| ControlFlow::Continue(())));
+            b.iter(|| {
+                generate(&mut engine, request(257, 1), |_| Vec::new(), |_| ControlFlow::Continue(()))
+                    .expect("it fits")
+            });
         });
     }
 }
@@ -192,7 +197,7 @@ fn embedded(c: &mut Criterion) {
             b.iter(|| {
                 let request =
                     Request { tokens: prompt.clone(), max_tokens: Some(tokens), ..Request::default() };
-                generate(&mut engine, request, bytes, |_| ControlFlow::Continue(()))
+                generate(&mut engine, request, bytes, |_| ControlFlow::Continue(())).expect("it fits")
             });
         });
     }
@@ -205,7 +210,9 @@ fn scoring(c: &mut Criterion) {
     let mut model = books().model;
     let mut group = c.benchmark_group("inference/perplexity");
     group.throughput(Throughput::Elements(64));
-    group.bench_function("books-22m", |b| b.iter(|| perplexity::window(&mut model, &ids[..65])));
+    group.bench_function("books-22m", |b| {
+        b.iter(|| perplexity::window(&mut model, &ids[..65]).expect("tokens of the model"))
+    });
 }
 
 fn sampling(c: &mut Criterion) {
@@ -220,7 +227,9 @@ fn sampling(c: &mut Criterion) {
     ];
     let mut group = c.benchmark_group("inference/sample");
     for (name, params) in cases {
-        group.bench_function(name, |b| b.iter(|| sampler.pick(&logits, &[1, 2, 3], &params, &mut rng)));
+        group.bench_function(name, |b| {
+            b.iter(|| sampler.pick(&logits, &[1, 2, 3], &params, &mut rng).expect("finite logits"))
+        });
     }
 }
 
@@ -229,7 +238,7 @@ fn logprobs(c: &mut Criterion) {
     let mut group = c.benchmark_group("inference/log-probabilities");
     for best in [0, 20] {
         group.bench_function(BenchmarkId::from_parameter(best), |b| {
-            b.iter(|| sampler.score(&logits, 7, best))
+            b.iter(|| sampler.score(&logits, 7, best).expect("finite logits"))
         });
     }
 }
@@ -246,7 +255,7 @@ fn encode(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(TEXT.len() as u64));
     for style in STYLES {
         let tokenizer = tokenizer(style);
-        group.bench_function(style, |b| b.iter(|| tokenizer.encode(TEXT, true)));
+        group.bench_function(style, |b| b.iter(|| tokenizer.encode(TEXT, true).expect("text")));
     }
 }
 
@@ -275,7 +284,7 @@ fn templates(c: &mut Criterion) {
             .flat_map(|_| [Message::new("user", "How far is the moon?"), Message::new("assistant", "Far.")])
             .collect();
         group.bench_function(BenchmarkId::from_parameter(turns), |b| {
-            b.iter(|| tokenizer.encode_chat(&messages[..2 * turns - 1], true));
+            b.iter(|| tokenizer.encode_chat(&messages[..2 * turns - 1], true).expect("it has a template"));
         });
     }
 }
@@ -322,7 +331,7 @@ fn load(c: &mut Criterion) {
     for (name, path) in CONTAINERS {
         let checkpoint = checkpoint(path);
         group.throughput(Throughput::Bytes(checkpoint.weight_bytes()));
-        group.bench_function(name, |b| b.iter(|| checkpoint.decoder(&device, &|_| {})));
+        group.bench_function(name, |b| b.iter(|| checkpoint.decoder(&device, &|_| {}).expect("memory")));
     }
 }
 
@@ -331,7 +340,9 @@ fn check(c: &mut Criterion) {
     for (name, path) in CONTAINERS {
         let checkpoint = checkpoint(path);
         group.throughput(Throughput::Bytes(checkpoint.weight_bytes()));
-        group.bench_function(name, |b| b.iter(|| checkpoint.check_tensors(&|_| {})));
+        group.bench_function(name, |b| {
+            b.iter(|| checkpoint.check_tensors(&|_| {}).expect("the file is sound"))
+        });
     }
 }
 
@@ -344,7 +355,10 @@ fn conversions(c: &mut Criterion) {
         let out = folder.path().join(ternary.name());
         let target = Target { ternary, embedding: None };
         group.bench_function(ternary.name(), |b| {
-            b.iter(|| convert::convert(&source, &tokenizer, &out, target, &|_| ControlFlow::Continue(())));
+            b.iter(|| {
+                convert::convert(&source, &tokenizer, &out, target, &|_| ControlFlow::Continue(()))
+                    .expect("it fits")
+            });
         });
     }
 }

@@ -32,14 +32,16 @@ fn pack(c: &mut Criterion) {
     let matrix = matrix();
     let mut group = values(c, "quantization/pack", LEN);
     for (format, _) in packed(&matrix) {
-        group.bench_function(format.name(), |b| b.iter(|| format.pack(&matrix)));
+        group.bench_function(format.name(), |b| b.iter(|| format.pack(&matrix).expect("it fits")));
     }
 }
 
 fn unpack(c: &mut Criterion) {
     let mut group = values(c, "quantization/unpack", LEN);
     for (format, bytes) in packed(&matrix()) {
-        group.bench_function(format.name(), |b| b.iter(|| format.unpack(&bytes, ROWS, COLS)));
+        group.bench_function(format.name(), |b| {
+            b.iter(|| format.unpack(&bytes, ROWS, COLS).expect("sound bytes"))
+        });
     }
 }
 
@@ -47,7 +49,12 @@ fn repack(c: &mut Criterion) {
     let mut group = values(c, "quantization/repack to i2_s", LEN);
     for (format, bytes) in packed(&matrix()).filter(|(format, _)| *format != Format::I2S) {
         group.bench_function(format.name(), |b| {
-            b.iter(|| format.unpack(&bytes, ROWS, COLS).and_then(|matrix| Format::I2S.pack(&matrix)));
+            b.iter(|| {
+                format
+                    .unpack(&bytes, ROWS, COLS)
+                    .and_then(|matrix| Format::I2S.pack(&matrix))
+                    .expect("it fits")
+            });
         });
     }
 }
@@ -65,7 +72,9 @@ fn quantize_rows(c: &mut Criterion) {
     let row = floats(COLS);
     let mut group = values(c, "quantization/quantize row", COLS);
     for (format, mut bytes) in stored(&row) {
-        group.bench_function(format.name(), |b| b.iter(|| format.quantize_row(&row, &mut bytes)));
+        group.bench_function(format.name(), |b| {
+            b.iter(|| format.quantize_row(&row, &mut bytes).expect("it fits"))
+        });
     }
     peers::quantize(&mut group, &row);
 }
@@ -78,7 +87,9 @@ fn dequantize_rows(c: &mut Criterion) {
     let mut group = values(c, "quantization/dequantize row", COLS);
     for (format, bytes) in stored(&row).chain(packed(&one)) {
         if format.dequantize_row(&bytes, &mut out).is_ok() {
-            group.bench_function(format.name(), |b| b.iter(|| format.dequantize_row(&bytes, &mut out)));
+            group.bench_function(format.name(), |b| {
+                b.iter(|| format.dequantize_row(&bytes, &mut out).expect("sound bytes"))
+            });
         }
     }
     peers::dequantize(&mut group, &row);
@@ -125,7 +136,7 @@ fn codes_to_bytes(c: &mut Criterion) {
     let codes = codes(LEN);
     let mut bytes = vec![0; LEN / 4];
     let mut group = values(c, "quantization/pack codes", LEN);
-    group.bench_function("i2_s", |b| b.iter(|| i2s::pack_codes(&codes, &mut bytes)));
+    group.bench_function("i2_s", |b| b.iter(|| i2s::pack_codes(&codes, &mut bytes).expect("whole blocks")));
     group.bench_function("base 3", |b| {
         b.iter(|| {
             for (byte, codes) in bytes.iter_mut().zip(codes.chunks_exact(5)) {
