@@ -78,7 +78,9 @@ fn bit_matmul(c: &mut Criterion) {
 fn bit_matmul_shapes(c: &mut Criterion) {
     let device = device();
     let shapes = [(ROWS, HIDDEN), (HIDDEN, HIDDEN), (INTERMEDIATE, HIDDEN), (HIDDEN, INTERMEDIATE)];
-    for (name, tokens) in [("backend/projection decode", 1), ("backend/projection prefill", 16)] {
+    for (name, tokens) in
+        [("backend/bit_matmul decode of shape", 1), ("backend/bit_matmul prefill of shape", 16)]
+    {
         let mut group = c.benchmark_group(name);
         for (rows, cols) in shapes {
             let id = BenchmarkId::from_parameter(format!("{rows}x{cols}"));

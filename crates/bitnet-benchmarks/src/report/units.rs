@@ -9,6 +9,11 @@ pub(super) fn prefixed(x: f64) -> String {
     format!("{}{prefix}", digits(x / unit))
 }
 
+/// A power of ten in as few digits as it takes, such as `10 G`.
+pub(super) fn power(x: f64) -> String {
+    prefixed(x).replace(".00", "").replace(".0", "")
+}
+
 /// A time, such as `1.23 ms`.
 pub(super) fn time(nanoseconds: f64) -> String {
     let units = [(1e9, "s"), (1e6, "ms"), (1e3, "µs")];
@@ -50,6 +55,7 @@ mod tests {
     fn numbers_have_three_digits() {
         assert_eq!((prefixed(12_345.0).as_str(), prefixed(0.5).as_str()), ("12.3 k", "0.50 "));
         assert_eq!((time(1.5e6).as_str(), time(7.25).as_str()), ("1.50 ms", "7.25 ns"));
+        assert_eq!((power(1e10).as_str(), power(1e6).as_str()), ("10 G", "1 M"));
         assert_eq!(percent(-0.1234), "-12.3 %");
     }
 

@@ -6,7 +6,7 @@ use crate::report::{Benchmark, stats, units};
 const ROW: f64 = 26.0;
 const TOP: f64 = 8.0;
 const LEFT: f64 = 400.0;
-const RIGHT: f64 = WIDTH - 24.0;
+const RIGHT: f64 = WIDTH - 36.0;
 /// Half of the largest height of a density.
 const HALF: f64 = 10.0;
 /// Points that a density is drawn with.

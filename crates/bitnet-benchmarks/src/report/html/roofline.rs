@@ -1,6 +1,6 @@
 //! The roofline (Williams, Waterman & Patterson 2009): operations a second over operations a byte, under the measured ceilings.
 
-use super::svg::{LogScale, WIDTH, dot, escape, line, plot, points, text};
+use super::svg::{LogScale, WIDTH, dot, escape, line, plot, points, square, text};
 use crate::report::{Benchmark, Machine, Receipt, Throughput, units};
 use std::collections::BTreeSet;
 
@@ -34,6 +34,15 @@ impl<'a> Point<'a> {
         counted.then(|| Self { benchmark, intensity, rate, share: rate / roof(machine, intensity) })
     }
 
+    /// Its share of the roof in words.
+    fn place(&self) -> String {
+        if self.share > 1.0 {
+            "above, from caches".to_owned()
+        } else {
+            format!("{:.0} %", 100.0 * self.share)
+        }
+    }
+
     /// What is drawn in one colour: the word behind the file.
     fn family(&self) -> &'a str {
         let op = self.benchmark.group.split_once('/').map_or(self.benchmark.group.as_str(), |(_, op)| op);
@@ -65,9 +74,9 @@ pub(super) fn section(receipt: &Receipt) -> String {
 fn figure(machine: &Machine, found: &[Point<'_>]) -> String {
     let (x, y) = scales(machine, found);
     let families: Vec<&str> = found.iter().map(Point::family).collect::<BTreeSet<_>>().into_iter().collect();
-    let color = |name: &str| families.iter().position(|family| *family == name).unwrap_or(0) % COLORS;
-    let marks: String = found.iter().map(|p| mark(p, color(p.family()), x, y)).collect();
-    let legend: String = families.iter().enumerate().map(|(i, name)| key(i, name, color(name))).collect();
+    let number = |name: &str| families.iter().position(|family| *family == name).unwrap_or(0);
+    let marks: String = found.iter().map(|p| mark(p, number(p.family()), x, y)).collect();
+    let legend: String = families.iter().enumerate().map(|(i, name)| key(i, name)).collect();
     let height = HEIGHT + 20.0 * families.len().div_ceil(KEYS_A_ROW) as f64;
     let description = format!(
         "{} benchmarks under a read bandwidth of {:.1} GB/s and an int8 peak of {:.0} Gop/s; the table below lists the best of each group.",
@@ -75,7 +84,7 @@ fn figure(machine: &Machine, found: &[Point<'_>]) -> String {
         machine.read_bandwidth_gb_per_s,
         machine.int8_gops_per_s
     );
-    let body = axes(x, y) + &ceiling(machine, x, y) + &marks + &legend;
+    let body = axes(x, y) + &marks + &ceiling(machine, x, y) + &legend;
     plot(height, "Roofline", &description, &body)
 }
 
@@ -99,7 +108,7 @@ fn axes(x: LogScale, y: LogScale) -> String {
         line("grid", (x.at(n), TOP), (x.at(n), BOTTOM)) + &text(x.at(n), BOTTOM + 18.0, "soft mid", &label)
     });
     let horizontal = y.ticks(10.0).map(|n| {
-        let label = units::prefixed(n).replace(".00", "");
+        let label = units::power(n);
         line("grid", (LEFT, y.at(n)), (RIGHT, y.at(n))) + &text(LEFT - 8.0, y.at(n) + 4.0, "soft end", &label)
     });
     let titles = text((LEFT + RIGHT) / 2.0, BOTTOM + 38.0, "soft mid", "operations a byte")
@@ -114,29 +123,41 @@ fn ceiling(machine: &Machine, x: LogScale, y: LogScale) -> String {
     let corners = [first, ridge, x.domain.1].map(|n| (x.at(n), y.at(roof(machine, n))));
     let bandwidth = format!("{:.1} GB/s", machine.read_bandwidth_gb_per_s);
     let peak = format!("{:.0} Gop/s int8", machine.int8_gops_per_s);
-    let middle = ((corners[0].0 + corners[1].0) / 2.0, (corners[0].1 + corners[1].1) / 2.0);
+    // Most points lie around the middle of the slope.
+    let on_slope = |share: f64| {
+        let [(x1, y1), (x2, y2), _] = corners;
+        (x1 + share * (x2 - x1), y1 + share * (y2 - y1))
+    };
+    let (label_x, label_y) = on_slope(0.85);
     format!("<polyline class=\"roof\" points=\"{}\"/>\n", points(corners))
-        + &text(middle.0 - 8.0, middle.1 - 8.0, "end", &bandwidth)
-        + &text(RIGHT, corners[2].1 - 8.0, "end", &peak)
+        + &text(label_x - 10.0, label_y - 4.0, "halo end", &bandwidth)
+        + &text(RIGHT, corners[2].1 - 8.0, "halo end", &peak)
 }
 
-fn mark(point: &Point<'_>, color: usize, x: LogScale, y: LogScale) -> String {
+/// The mark of a family: once the colours are used up, squares follow dots.
+fn shape(family: usize, at: (f64, f64), hint: &str) -> String {
+    let class = format!("point k{}", family % COLORS);
+    let draw = if (family / COLORS).is_multiple_of(2) { dot } else { square };
+    draw(at, 5.0, &class, hint)
+}
+
+fn mark(point: &Point<'_>, family: usize, x: LogScale, y: LogScale) -> String {
     let hint = format!(
-        "{}: {}op/s, {:.2} operations a byte, {:.0} % of the roof",
+        "{}: {}op/s, {:.2} operations a byte, of the roof: {}",
         point.benchmark.id,
         units::prefixed(point.rate),
         point.intensity,
-        100.0 * point.share
+        point.place()
     );
-    dot((x.at(point.intensity), y.at(point.rate)), 5.0, &format!("point k{color}"), &hint)
+    shape(family, (x.at(point.intensity), y.at(point.rate)), &hint)
 }
 
 const KEYS_A_ROW: usize = 5;
 
-fn key(index: usize, name: &str, color: usize) -> String {
+fn key(index: usize, name: &str) -> String {
     let x = LEFT + (index % KEYS_A_ROW) as f64 * (RIGHT - LEFT) / KEYS_A_ROW as f64;
     let y = HEIGHT + 8.0 + 20.0 * (index / KEYS_A_ROW) as f64;
-    dot((x, y - 4.0), 5.0, &format!("k{color}"), "") + &text(x + 10.0, y, "", name)
+    shape(index, (x, y - 4.0), name) + &text(x + 10.0, y, "", name)
 }
 
 /// The benchmark of each group that comes closest to the roof.
@@ -148,12 +169,12 @@ fn table(found: &[Point<'_>]) -> String {
     };
     let row = |point: &Point<'_>| {
         format!(
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.2}</td><td class=\"n\">{}op/s</td><td class=\"n\">{:.0} %</td></tr>\n",
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.2}</td><td class=\"n\">{}op/s</td><td class=\"n\">{}</td></tr>\n",
             escape(&point.benchmark.group),
             escape(point.benchmark.name()),
             point.intensity,
             units::prefixed(point.rate),
-            100.0 * point.share
+            point.place()
         )
     };
     let rows: String = groups.into_iter().filter_map(best).map(row).collect();

@@ -45,6 +45,15 @@ pub(super) fn dot((x, y): (f64, f64), radius: f64, class: &str, hint: &str) -> S
     format!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\">{hint}</circle>\n")
 }
 
+/// A square as large as a [`dot`].
+pub(super) fn square((x, y): (f64, f64), radius: f64, class: &str, hint: &str) -> String {
+    let (hint, side) = (escape(hint), 1.8 * radius);
+    let (left, top) = (x - side / 2.0, y - side / 2.0);
+    format!(
+        "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{side:.1}\" height=\"{side:.1}\"><title>{hint}</title></rect>\n"
+    )
+}
+
 /// Points as the `points` of a polygon or polyline.
 pub(super) fn points(points: impl IntoIterator<Item = (f64, f64)>) -> String {
     points.into_iter().map(|(x, y)| format!("{x:.1},{y:.1} ")).collect()
