@@ -277,7 +277,7 @@ fn open_tokenizer(c: &mut Criterion) {
 }
 
 fn templates(c: &mut Criterion) {
-    let tokenizer = tokenizer("llama3");
+    let tokenizer = Tokenizer::from_folder(&file("testdata/bitnet-packed")).expect("part of the repository");
     let mut group = c.benchmark_group("inference/chat template");
     for turns in [1, 16] {
         let messages: Vec<Message> = (0..turns)
