@@ -7,7 +7,7 @@ use crate::{
     checkpoint::Weight,
     config::{Activation, Family, RopeScaling},
     weights::{
-        Source,
+        FileSlice, Source,
         atomic::{AtomicFolder, atomic_write},
         safetensors::{Dtype, Spec, Writer},
     },
@@ -72,7 +72,7 @@ fn text(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The tensors of a job: a projection has a scale beside it.
-type Tensors = Vec<(Spec, Vec<u8>)>;
+type Tensors = Vec<(Spec, FileSlice)>;
 
 fn weights(checkpoint: &Checkpoint, out: &Path, target: Target, progress: Progress<'_>) -> Result<()> {
     let jobs = jobs(checkpoint);
@@ -148,7 +148,9 @@ fn tensors(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<Tensors
     let specs = announced(checkpoint, job, target)?;
     let bytes = match job {
         Job::Norm { name, width } => {
-            vec![checkpoint.norm(name, *width)?.iter().flat_map(|x| x.to_le_bytes()).collect()]
+            let bytes: Vec<u8> =
+                checkpoint.norm(name, *width)?.iter().flat_map(|x| x.to_le_bytes()).collect();
+            vec![bytes.into()]
         }
         Job::Embedding => vec![stored(&checkpoint.embedding()?, target)?],
         Job::Head => vec![stored(&head(checkpoint)?, target)?],
@@ -157,13 +159,13 @@ fn tensors(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<Tensors
     Ok(specs.into_iter().zip(bytes).collect())
 }
 
-fn stored(weight: &Weight, target: Target) -> Result<Vec<u8>> {
+fn stored(weight: &Weight, target: Target) -> Result<FileSlice> {
     let (format, _) = float(weight, target)?;
     Ok(table(weight, Some(format))?.1)
 }
 
 /// Codes, and the scale that multiplies them.
-fn packed(weight: &Weight) -> Result<Vec<Vec<u8>>> {
+fn packed(weight: &Weight) -> Result<Vec<FileSlice>> {
     let Some(matrix) = weight.ternary()? else {
         let expected = "one ternary scale for the matrix; transformers has no packed form for others";
         return Err(Error::TensorType {
@@ -176,7 +178,7 @@ fn packed(weight: &Weight) -> Result<Vec<Vec<u8>>> {
     let Ternary { scales: Scales::Tensor(scale), .. } = with_scale(matrix) else {
         unreachable!("packing refuses other scales");
     };
-    Ok(vec![codes, scale.to_le_bytes().to_vec()])
+    Ok(vec![codes.into(), scale.to_le_bytes().to_vec().into()])
 }
 
 /// The `config.json` of the source with another quantization, or a new one.

@@ -9,7 +9,7 @@ use crate::{
     layers::Rope,
     tokenizer::GgufVocab,
     weights::{
-        Source,
+        FileSlice, Source,
         gguf::{Array, Metadata, Spec, Value, Writer},
     },
 };
@@ -110,9 +110,9 @@ fn kept(format: Format) -> Format {
 const HAS_GROUPS: [Format; 6] =
     [Format::Tq1, Format::Tq2, Format::Q2_0, Format::Q2_0G128, Format::Pq2, Format::Ptq1];
 
-fn bytes(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<Vec<u8>> {
+fn bytes(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<FileSlice> {
     match job {
-        Job::Norm { name, width } => Ok(floats(&checkpoint.norm(name, *width)?)),
+        Job::Norm { name, width } => Ok(floats(&checkpoint.norm(name, *width)?).into()),
         Job::Embedding => Ok(table(&checkpoint.embedding()?, target.embedding)?.1),
         Job::Head => Ok(table(&head(checkpoint)?, target.embedding)?.1),
         Job::Projection { layer, name } => {
@@ -125,19 +125,19 @@ fn bytes(checkpoint: &Checkpoint, job: &Job, target: Target) -> Result<Vec<u8>> 
     }
 }
 
-fn projection(weight: &Weight, format: Format, permuted: Option<usize>) -> Result<Vec<u8>> {
+fn projection(weight: &Weight, format: Format, permuted: Option<usize>) -> Result<FileSlice> {
     let Some(matrix) = weight.ternary()? else { return dense(weight, permuted) };
     let matrix = match permuted {
         Some(head_dim) => permute(&matrix, head_dim),
         None => matrix,
     };
-    format.pack(&with_scale(matrix)).map_err(|e| weight.error(e))
+    Ok(format.pack(&with_scale(matrix)).map_err(|e| weight.error(e))?.into())
 }
 
 /// A matrix in the format of the source, rows in the order of the target.
-fn dense(weight: &Weight, permuted: Option<usize>) -> Result<Vec<u8>> {
+fn dense(weight: &Weight, permuted: Option<usize>) -> Result<FileSlice> {
     if weight.permuted == permuted {
-        return Ok(weight.bytes.to_vec());
+        return Ok(weight.bytes.clone());
     }
     let row_bytes = weight.row_bytes()?;
     let mut bytes = vec![0; weight.bytes.len()];
@@ -146,7 +146,7 @@ fn dense(weight: &Weight, permuted: Option<usize>) -> Result<Vec<u8>> {
         bytes[to * row_bytes..][..row_bytes]
             .copy_from_slice(&weight.bytes[weight.stored_row(row) * row_bytes..][..row_bytes]);
     }
-    Ok(bytes)
+    Ok(bytes.into())
 }
 
 fn architecture(config: &Config) -> Result<&'static str> {

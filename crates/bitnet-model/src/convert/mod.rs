@@ -8,6 +8,7 @@ use crate::{
     Checkpoint, Error, Result, Tokenizer,
     arch::{PROJECTIONS, permuted_row},
     checkpoint::Weight,
+    weights::FileSlice,
 };
 use bitnet_quant::{Format, Scales, Ternary};
 use rayon::prelude::*;
@@ -94,11 +95,11 @@ fn report(progress: Progress<'_>, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// An embedding or head in the format that was asked for, and its bytes.
-fn table(weight: &Weight, wanted: Option<Format>) -> Result<(Format, Vec<u8>)> {
+/// An embedding or head in the format that was asked for, and its bytes: those of the file where it has that format.
+fn table(weight: &Weight, wanted: Option<Format>) -> Result<(Format, FileSlice)> {
     let format = wanted.unwrap_or(weight.format);
     if format == weight.format {
-        return Ok((format, weight.bytes.to_vec()));
+        return Ok((format, weight.bytes.clone()));
     }
     let row_bytes = format.tensor_bytes(1, weight.cols).map_err(|e| weight.error(e))?;
     let mut bytes = vec![0; row_bytes * weight.rows];
@@ -108,7 +109,7 @@ fn table(weight: &Weight, wanted: Option<Format>) -> Result<(Format, Vec<u8>)> {
         format.quantize_row(&values, out).map_err(|e| weight.error(e))?;
         check_range(weight, format, &values)
     })?;
-    Ok((format, bytes))
+    Ok((format, bytes.into()))
 }
 
 /// Refuses values that become infinite in a half.
