@@ -71,7 +71,7 @@ impl I2sLayout {
 /// Where a command computes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceArgs {
-    /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet doctor`).
+    /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet devices`).
     #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     pub(crate) device: String,
     /// Threads [default: one for each physical core].

@@ -82,6 +82,9 @@ impl Session {
             milliseconds(self.load),
         );
         info!("{} with {} threads", device.name(), device.threads());
+        if let Some(choice) = device.choice() {
+            info!("auto takes {choice}");
+        }
         info!("{} positions, KV cache of {:.1} MiB ({cache_type:?})", model.context_length(), mebibytes(kv));
     }
 

@@ -62,7 +62,11 @@ pub(crate) fn device(text: &str) -> Result<String, String> {
     if known.iter().any(|name| name == text) {
         return Ok(text.to_owned());
     }
-    Err(format!("expected one of {}", known.join(", ")))
+    let known = known.join(", ");
+    Err(match Device::absence(text) {
+        Some(absence) => format!("{absence}; expected one of {known}"),
+        None => format!("expected one of {known}"),
+    })
 }
 
 pub(crate) fn stop_string(text: &str) -> Result<String, String> {

@@ -1,11 +1,13 @@
 //! Devices: a cheap handle to an opened backend and its memory pool.
 
-use crate::{
-    Error, Result,
-    backend::Backend,
-    cpu::{CpuBackend, kernels::Kernels, topology::Topology},
-    memory::HybridMemoryPool,
-};
+pub mod capabilities;
+mod choice;
+mod driver;
+
+pub use choice::{Choice, Judged, Reason, Task, Verdict, Work, choose_among};
+pub use driver::{Absence, Candidate, Driver, Kind, Open, drivers, register};
+
+use crate::{Error, Result, backend::Backend, memory::HybridMemoryPool};
 use std::{fmt, sync::Arc};
 
 /// An opened device. Cloning shares the backend and the pool.
@@ -15,36 +17,62 @@ pub struct Device(Arc<Opened>);
 struct Opened {
     backend: Arc<dyn Backend>,
     pool: HybridMemoryPool,
+    choice: Option<Choice>,
 }
 
 impl Device {
-    /// Opens a device by name: `auto`, `cpu` (the fastest tier this CPU has) or `cpu/TIER` such as `cpu/avx2`.
-    /// `threads` defaults to the cores that the process may use.
+    /// Opens a device by name: `auto`, `cpu` (the fastest tier this CPU has) or `cpu/TIER` such as `cpu/avx2`, or what
+    /// another [`Driver`] brings. `threads` defaults to the cores that the process may use.
     ///
     /// # Errors
-    /// Where the name is unknown or this machine lacks the tier.
+    /// Where the name is unknown or this machine lacks the device.
     pub fn open(name: &str, threads: Option<usize>) -> Result<Self> {
-        let kernels = match name {
-            "auto" | "cpu" => Kernels::best(),
-            _ => name
-                .strip_prefix("cpu/")
-                .and_then(Kernels::by_name)
-                .ok_or_else(|| Error::UnknownDevice { name: name.into(), known: Self::names().join(", ") })?,
-        };
-        let threads = threads.unwrap_or_else(|| Topology::detect().default_threads()).max(1);
-        Ok(Self::with_backend(Arc::new(CpuBackend::new(kernels, threads))))
+        Self::open_for(name, threads, &Work::default())
+    }
+
+    /// As [`open`](Self::open); `auto` takes the device that is the best for `work`, and [`choice`](Self::choice) says why.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_for(name: &str, threads: Option<usize>, work: &Work) -> Result<Self> {
+        if name == "auto" {
+            return choose_among(&drivers(), work, threads);
+        }
+        let driver = driver::owner(&drivers(), name).ok_or_else(|| Error::unknown_device(name))?;
+        Ok(Self::with_backend((driver.open)(name, threads)?))
     }
 
     /// Names that [`Device::open`] takes on this machine.
     pub fn names() -> Vec<String> {
-        let tiers = Kernels::available().map(|k| format!("cpu/{}", k.name));
-        ["auto".to_owned(), "cpu".to_owned()].into_iter().chain(tiers).collect()
+        let mut names = vec!["auto".to_owned()];
+        for driver in drivers() {
+            let present = (driver.probe)().into_iter().filter(|candidate| candidate.absence.is_none());
+            let mut present: Vec<String> = present.map(|candidate| candidate.name).collect();
+            if !present.is_empty() {
+                names.push(driver.name.to_owned());
+            }
+            present.reverse();
+            names.extend(present);
+        }
+        names
+    }
+
+    /// Why a device that could be elsewhere cannot be opened here; `None` where it can, or where nobody knows it.
+    pub fn absence(name: &str) -> Option<Absence> {
+        let mut all = driver::candidates(&drivers()).into_iter();
+        all.find(|candidate| candidate.name == name)?.absence
     }
 
     /// A device over a backend that the caller opened.
     pub fn with_backend(backend: Arc<dyn Backend>) -> Self {
         let pool = HybridMemoryPool::new(backend.clone());
-        Self(Arc::new(Opened { backend, pool }))
+        Self(Arc::new(Opened { backend, pool, choice: None }))
+    }
+
+    /// The same backend and pool, taken by a choice.
+    fn chosen(&self, choice: Choice) -> Self {
+        let (backend, pool) = (self.0.backend.clone(), self.0.pool.clone());
+        Self(Arc::new(Opened { backend, pool, choice: Some(choice) }))
     }
 
     /// Whether both are handles to the same opened device.
@@ -60,6 +88,11 @@ impl Device {
     /// Where its memory comes from.
     pub fn pool(&self) -> &HybridMemoryPool {
         &self.0.pool
+    }
+
+    /// Why it was taken, where it was opened as `auto`.
+    pub fn choice(&self) -> Option<&Choice> {
+        self.0.choice.as_ref()
     }
 
     /// Name, such as `cpu/avx512`.

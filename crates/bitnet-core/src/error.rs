@@ -1,6 +1,10 @@
 //! Errors of this crate.
 
-use crate::{dtype::DType, shape::Shape};
+use crate::{
+    device::{Absence, Device},
+    dtype::DType,
+    shape::Shape,
+};
 use bitnet_quant::Format;
 
 /// What goes wrong with tensors, devices and memory.
@@ -123,6 +127,27 @@ pub enum Error {
         /// What could be asked for, separated by commas.
         known: String,
     },
+    /// A device that this machine or build does not have.
+    #[error("device `{name}` cannot be opened: {absence}; this machine has: {known}")]
+    AbsentDevice {
+        /// What was asked for.
+        name: String,
+        /// Why it is not there.
+        absence: Absence,
+        /// What could be asked for, separated by commas.
+        known: String,
+    },
+}
+
+impl Error {
+    /// Says of a name that opens no device why, as far as that is known.
+    pub(crate) fn unknown_device(name: &str) -> Self {
+        let (name, known) = (name.to_owned(), Device::names().join(", "));
+        match Device::absence(&name) {
+            Some(absence) => Self::AbsentDevice { name, absence, known },
+            None => Self::UnknownDevice { name, known },
+        }
+    }
 }
 
 /// Result of this crate.

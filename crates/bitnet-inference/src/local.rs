@@ -1,7 +1,12 @@
 //! Models on a device of this machine: opened, checked, and ready for the engine.
 
 use crate::{LanguageModel, perplexity};
-use bitnet_core::{Device, cpu::topology::Memory, ops::cache::CacheType};
+use bitnet_core::{
+    Device,
+    cpu::topology::Memory,
+    device::{Task, Work},
+    ops::cache::CacheType,
+};
 use bitnet_model::{
     Checkpoint, Config, Decoder,
     batch::Batch,
@@ -245,10 +250,10 @@ pub fn open_gguf_bytes(
 }
 
 fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result<Loaded, OpenError> {
-    let device = Device::open(&options.device, options.threads)?;
     let layout = options.i2s_layout;
     let mut checkpoint =
         Checkpoint::from_source(source, Options { load_mode: options.load_mode, i2s_layout: layout })?;
+    let device = Device::open_for(&options.device, options.threads, &work(&checkpoint, options))?;
     // A vocabulary of 128,000 tokens takes as long to index as the weights to map.
     let (tokenizer, prepared) = std::thread::scope(|scope| {
         let vocabulary = scope.spawn(|| Tokenizer::of(checkpoint.source()));
@@ -264,6 +269,18 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     let context = options.context.unwrap_or(decoder.config.max_position_embeddings);
     let model = LocalModel::new(decoder, context, options.cache_type)?;
     Ok(Loaded { model, tokenizer, notes })
+}
+
+/// What a device is wanted for: the weights, the KV cache and the tokens of a decode step.
+fn work(checkpoint: &Checkpoint, options: &LoadOptions) -> Work {
+    let config = checkpoint.config();
+    let blocks = KvCache::blocks_for(options.context.unwrap_or(config.max_position_embeddings));
+    Work {
+        task: Task::Inference,
+        weights: usize::try_from(checkpoint.weight_bytes()).unwrap_or(usize::MAX),
+        beside: blocks.saturating_mul(KvCache::block_bytes(config, options.cache_type)),
+        tokens: 1,
+    }
 }
 
 /// Refuses a tokenizer of another model.

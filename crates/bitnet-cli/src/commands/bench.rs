@@ -89,7 +89,7 @@ pub(crate) struct BenchArgs {
     /// How to write the results.
     #[arg(short, long, default_value = "md", env = "BITNET_BENCH_OUTPUT")]
     output: Output,
-    /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet doctor`).
+    /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet devices`).
     #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     device: String,
     /// Numbers of threads, separated by commas [default: one for each physical core].

@@ -2,7 +2,10 @@
 
 use crate::commands::pull;
 use anyhow::Result;
-use bitnet_core::cpu::{ceilings, kernels::Kernels, threads::Threads, topology::Topology};
+use bitnet_core::{
+    Device,
+    cpu::{ceilings, kernels::Kernels, threads::Threads, topology::Topology},
+};
 use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -20,7 +23,7 @@ pub(crate) struct DoctorArgs {
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
-    let report = report();
+    let report = report()?;
     if args.json {
         outln!("{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(ExitCode::SUCCESS);
@@ -48,6 +51,7 @@ fn lines(report: &Value) -> Vec<(&'static str, String)> {
         ("tiers", format!("{}; {} is used", text("tiers"), text("tier_used"))),
         ("cores", format!("{} physical, {}", text("physical_cores"), threads(&all))),
         ("threads used", used.clone()),
+        ("device", format!("auto takes {}: {}", text("device"), text("device_reason"))),
         ("memory", format!("{} GiB, {} GiB available", text("memory_gib"), text("memory_available_gib"))),
         (
             "read bandwidth",
@@ -63,11 +67,13 @@ fn lines(report: &Value) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn report() -> Value {
+fn report() -> Result<Value> {
     let topology = Topology::detect();
+    let device = Device::open("auto", None)?;
+    let reason = device.choice().map(|choice| choice.taken().reason.to_string());
     let used = topology.default_threads();
     let gib = |bytes: usize| (bytes as f64 / (1u64 << 30) as f64 * 10.0).round() / 10.0;
-    json!({
+    Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "cpu": topology.model,
         "architecture": std::env::consts::ARCH,
@@ -77,13 +83,15 @@ fn report() -> Value {
         "hardware_threads": topology.usable,
         "physical_cores": topology.physical,
         "threads_used": used,
+        "device": device.name(),
+        "device_reason": reason,
         "memory_gib": topology.memory.map(|m| gib(m.total)),
         "memory_available_gib": topology.memory.map(|m| gib(m.available)),
         "read_bandwidth_gb_per_s": bandwidth(used),
         "read_bandwidth_all_threads_gb_per_s": bandwidth(topology.usable),
         "int8_gops_per_s": gops(ceilings::integer_peak(&Threads::new(used), Kernels::best(), 5)),
         "model_cache": pull::cache_dir(),
-    })
+    }))
 }
 
 /// Billions of operations a second, from multiply-adds a second: each is two.

@@ -5,6 +5,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod demo;
+pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod logits;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Logits(logits::LogitsArgs),
     Bench(bench::BenchArgs),
     Tokenize(tokenize::TokenizeArgs),
+    Devices(devices::DevicesArgs),
     Doctor(doctor::DoctorArgs),
     Pull(pull::PullArgs),
     Completions(completions::CompletionsArgs),
@@ -49,6 +51,7 @@ impl Command {
             Self::Logits(args) => logits::run(&args, ui),
             Self::Bench(args) => bench::run(&args, ui),
             Self::Tokenize(args) => tokenize::run(&args, ui),
+            Self::Devices(args) => devices::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Pull(args) => pull::run(&args, ui),
             Self::Completions(args) => completions::run(&args),

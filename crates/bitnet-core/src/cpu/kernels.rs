@@ -133,7 +133,12 @@ impl Kernels {
 
     /// The tables that this processor can run, from slow to fast.
     pub fn available() -> impl Iterator<Item = &'static Self> {
-        TIERS.iter().filter(|(_, present)| present()).map(|(kernels, _)| *kernels)
+        TIERS.iter().filter(|(_, lacking)| lacking().is_empty()).map(|(kernels, _)| *kernels)
+    }
+
+    /// The tables of this architecture, from slow to fast, and the features that this processor lacks for each.
+    pub(super) fn lacking() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+        TIERS.iter().map(|(kernels, lacking)| (kernels.name, lacking()))
     }
 
     /// The fastest table.
@@ -173,27 +178,27 @@ impl Kernels {
     }
 }
 
-/// Every table of this architecture, from slow to fast, and whether the processor has what it needs.
-type Tiers = [(&'static Kernels, fn() -> bool)];
+/// Every table of this architecture, from slow to fast, and what the processor lacks for it.
+type Tiers = [(&'static Kernels, fn() -> Vec<&'static str>)];
 
 #[cfg(target_arch = "x86_64")]
 const TIERS: &Tiers = &[
-    (&Kernels::SCALAR, || true),
-    (&super::avx2::TABLE, super::avx2::is_present),
-    (&super::avxvnni::TABLE, super::avxvnni::is_present),
-    (&super::avx512::TABLE, super::avx512::is_present),
+    (&Kernels::SCALAR, Vec::new),
+    (&super::avx2::TABLE, super::avx2::lacking),
+    (&super::avxvnni::TABLE, super::avxvnni::lacking),
+    (&super::avx512::TABLE, super::avx512::lacking),
 ];
 
 #[cfg(target_arch = "aarch64")]
 const TIERS: &Tiers = &[
-    (&Kernels::SCALAR, || true),
+    (&Kernels::SCALAR, Vec::new),
     // Every 64-bit Arm has NEON.
-    (&super::neon::TABLE, || true),
-    (&super::neon_dotprod::TABLE, super::neon_dotprod::is_present),
+    (&super::neon::TABLE, Vec::new),
+    (&super::neon_dotprod::TABLE, super::neon_dotprod::lacking),
 ];
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const TIERS: &Tiers = &[(&Kernels::SCALAR, || true)];
+const TIERS: &Tiers = &[(&Kernels::SCALAR, Vec::new)];
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

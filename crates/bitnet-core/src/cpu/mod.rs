@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "threads share slices, and instruction sets need intrinsics")]
 
 mod backend;
+mod driver;
 #[macro_use]
 mod tier;
 
@@ -26,3 +27,4 @@ pub mod topology;
 mod walk;
 
 pub use backend::CpuBackend;
+pub use driver::DRIVER;

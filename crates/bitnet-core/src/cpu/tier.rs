@@ -1,5 +1,23 @@
 //! Compiles the shared sources for an instruction set.
 
+/// Those of the features that the processor lacks.
+#[cfg(target_arch = "x86_64")]
+macro_rules! lacking {
+    ($($feature:tt),*) => {{
+        let has = [$(($feature, std::arch::is_x86_feature_detected!($feature))),*];
+        has.into_iter().filter(|(_, present)| !present).map(|(name, _)| name).collect()
+    }};
+}
+
+/// Those of the features that the processor lacks.
+#[cfg(target_arch = "aarch64")]
+macro_rules! lacking {
+    ($($feature:tt),*) => {{
+        let has = [$(($feature, std::arch::is_aarch64_feature_detected!($feature))),*];
+        has.into_iter().filter(|(_, present)| !present).map(|(name, _)| name).collect()
+    }};
+}
+
 /// Functions of the signatures of a table that run `$path` compiled for `$features`.
 macro_rules! recompile {
     ($features:literal: $(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $path:expr;)*) => {$(

@@ -17,7 +17,7 @@ tier! {
     stream: stream::stream,
 }
 
-/// Whether the processor runs this tier.
-pub(super) fn is_present() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
+/// What the processor lacks to run this tier.
+pub(super) fn lacking() -> Vec<&'static str> {
+    lacking!("avx2", "f16c")
 }

@@ -16,12 +16,7 @@ tier! {
     stream: crate::cpu::avx2::stream::stream,
 }
 
-/// Whether the processor runs this tier. To the compiler `avx512f` includes AVX2, F16C and FMA, which a hypervisor may mask.
-pub(super) fn is_present() -> bool {
-    super::avx2::is_present()
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni")
+/// What the processor lacks to run this tier. To the compiler `avx512f` includes AVX2, F16C and FMA, which a hypervisor may mask.
+pub(super) fn lacking() -> Vec<&'static str> {
+    lacking!("avx2", "f16c", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni")
 }

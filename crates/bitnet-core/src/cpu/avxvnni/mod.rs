@@ -15,7 +15,7 @@ tier! {
     stream: crate::cpu::avx2::stream::stream,
 }
 
-/// Whether the processor runs this tier.
-pub(super) fn is_present() -> bool {
-    super::avx2::is_present() && is_x86_feature_detected!("avxvnni")
+/// What the processor lacks to run this tier.
+pub(super) fn lacking() -> Vec<&'static str> {
+    lacking!("avx2", "f16c", "avxvnni")
 }

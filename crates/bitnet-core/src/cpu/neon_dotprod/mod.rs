@@ -15,7 +15,7 @@ tier! {
     stream: ops::copy::copy,
 }
 
-/// Whether the processor runs this tier.
-pub(super) fn is_present() -> bool {
-    std::arch::is_aarch64_feature_detected!("dotprod")
+/// What the processor lacks to run this tier.
+pub(super) fn lacking() -> Vec<&'static str> {
+    lacking!("dotprod")
 }
