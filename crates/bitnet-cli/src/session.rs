@@ -5,9 +5,12 @@ use crate::{
     ui::{self, Ui},
 };
 use anyhow::{Context, Result, bail};
-use bitnet_core::ops::cache::CacheType;
+use bitnet_core::{
+    memory::{Bytes, pressure::Pressure},
+    ops::cache::CacheType,
+};
 use bitnet_inference::{
-    Engine, EngineOptions, FinishReason, Generation, LanguageModel, Request,
+    Engine, EngineOptions, FinishReason, Generation, LanguageModel, Relief, Request, Watch,
     local::{self, LoadOptions, Loaded, LocalModel},
 };
 use bitnet_model::Tokenizer;
@@ -64,7 +67,9 @@ impl Session {
         bar.finish_and_clear();
         let Loaded { model, tokenizer, notes } = loaded?;
         notes.iter().for_each(|note| ui.note(note));
-        let engine = Engine::new(model, engine)?;
+        let watch = Watch::new(model.device().pool());
+        let mut engine = Engine::new(model, engine)?;
+        engine.watch(watch);
         Ok(Self { engine, tokenizer, load: begin.elapsed() })
     }
 
@@ -135,7 +140,21 @@ impl Session {
     /// One line about the device and its memory.
     pub(crate) fn memory(&self) -> String {
         let device = self.engine.model().device();
-        format!("{} with {} threads · pool: {}", device.name(), device.threads(), device.pool().stats())
+        let (threads, pool) = (device.threads(), device.pool().stats());
+        format!("{} with {threads} threads · pool: {pool} · {}", device.name(), self.pressure())
+    }
+
+    /// How scarce memory is and was, and what the engine did about it.
+    fn pressure(&self) -> String {
+        let Relief { level, highest, dropped_blocks, trimmed, .. } = self.engine.relief().unwrap_or_default();
+        let pressure = format!("memory pressure {level}");
+        match (highest, dropped_blocks, trimmed) {
+            (Pressure::None | Pressure::Low, ..) => pressure,
+            _ => format!(
+                "{pressure}, at most {highest}: {dropped_blocks} prefix blocks dropped, {} trimmed",
+                Bytes(trimmed)
+            ),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{bitnet, stderr, succeeds, testdata, wrong_usage};
+use common::{bitnet, stderr, succeeds, testdata, with_env, wrong_usage};
 use serde_json::Value;
 
 fn report(args: &[&str]) -> Value {
@@ -67,4 +67,11 @@ fn doctor_and_a_verbose_run_say_why_the_device_was_taken() {
     let run = bitnet(&["demo", "A", "-n", "1", "-v"]);
     let expected = format!("auto takes {}: ", value["taken"].as_str().unwrap());
     assert!(stderr(&run).contains(&expected), "{}", stderr(&run));
+}
+
+#[test]
+fn timings_say_how_scarce_memory_is() {
+    let model = testdata("bitnet-packed");
+    let run = with_env(&[("BITNET_SHOW_TIMINGS", "1")], &["run", "-m", &model, "-p", "A", "-n", "1"]);
+    assert!(stderr(&run).contains("memory pressure "), "{}", stderr(&run));
 }

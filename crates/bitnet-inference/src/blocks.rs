@@ -43,6 +43,8 @@ pub(crate) struct Blocks {
     /// The key of a cached block.
     keys: Vec<Option<Key>>,
     last_prefix: u64,
+    /// Blocks below this have been handed out: the memory behind them is in use, held or not.
+    touched: u32,
 }
 
 impl Blocks {
@@ -56,6 +58,7 @@ impl Blocks {
             cached: HashMap::with_capacity(2 * n),
             keys: vec![None; n],
             last_prefix: Prefix::EMPTY.0,
+            touched: 0,
         }
     }
 
@@ -73,10 +76,38 @@ impl Blocks {
         self.idle.len()
     }
 
+    /// Blocks that [`allocate`](Self::allocate) can give and whose memory is in use already.
+    pub fn warm(&self) -> usize {
+        self.touched as usize - (self.capacity() - self.available())
+    }
+
+    /// Drops unused prefixes until `keep` are left, those unused for longest first. Returns how many it dropped.
+    pub fn shrink(&mut self, keep: usize) -> usize {
+        let before = self.idle();
+        while self.idle() > keep
+            && let Some(block) = self.evict()
+        {
+            self.free.push(block);
+        }
+        before - self.idle()
+    }
+
+    /// Forgets which blocks were handed out, where none is in use any more; returns whether it did.
+    pub fn cool(&mut self) -> bool {
+        let unused = self.touched > 0 && self.free.len() == self.capacity();
+        if unused {
+            // In their first order, so that the lowest are handed out first again.
+            self.free.sort_unstable_by(|a, b| b.cmp(a));
+            self.touched = 0;
+        }
+        unused
+    }
+
     /// A block for one holder: a free one, else the one whose prefix was unused for longest.
     pub fn allocate(&mut self) -> Option<u32> {
         let block = self.free.pop().or_else(|| self.evict())?;
         self.holders[block as usize] = 1;
+        self.touched = self.touched.max(block + 1);
         Some(block)
     }
 

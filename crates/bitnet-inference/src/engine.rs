@@ -8,6 +8,7 @@ use crate::blocks::Blocks;
 use crate::error::{Error, Result};
 use crate::event::{Event, FinishReason, SequenceId};
 use crate::model::LanguageModel;
+use crate::pressure::{Relief, Watch};
 use crate::request::Request;
 use crate::sampler::Sampler;
 use crate::scheduler::Scheduler;
@@ -53,6 +54,7 @@ pub struct Engine<M> {
     batch: Batch,
     logits: Vec<f32>,
     submitted: u64,
+    watch: Option<Watch>,
 }
 
 impl<M: LanguageModel> Engine<M> {
@@ -80,14 +82,26 @@ impl<M: LanguageModel> Engine<M> {
             batch: Batch::default(),
             logits: Vec::new(),
             submitted: 0,
+            watch: None,
             model,
         })
+    }
+
+    /// Keeps an eye on memory from now on. When it is scarce, the prefix cache shrinks and the pool is trimmed; when it is
+    /// critical, new sequences are refused. What a sequence yields does not depend on it.
+    pub fn watch(&mut self, watch: Watch) {
+        self.watch = Some(watch);
+    }
+
+    /// How scarce memory is and what was done about it, where somebody watches it.
+    pub fn relief(&self) -> Option<Relief> {
+        self.watch.as_ref().map(|watch| *watch.relief())
     }
 
     /// Queues a request. The sequence starts when there is room for it.
     ///
     /// # Errors
-    /// When a parameter or token has no meaning, or when the prompt and one new token can never fit.
+    /// When a parameter or token has no meaning, when the prompt and one new token can never fit, or when memory is critical.
     pub fn submit(&mut self, request: Request) -> Result<SequenceId> {
         request.validate(self.vocab_size)?;
         let room = self.room();
@@ -100,9 +114,11 @@ impl<M: LanguageModel> Engine<M> {
                 kv_positions: self.kv_positions(),
             });
         }
-        let id = SequenceId(self.submitted);
+        let sequence = Sequence::new(SequenceId(self.submitted), request, room);
+        self.expect_memory(sequence.limit)?;
         self.submitted += 1;
-        self.scheduler.waiting.push_back(Sequence::new(id, request, room));
+        let id = sequence.id;
+        self.scheduler.waiting.push_back(sequence);
         Ok(id)
     }
 
@@ -132,7 +148,11 @@ impl<M: LanguageModel> Engine<M> {
     /// [`Error::Model`] and [`Error::LogitsLength`], which blame no sequence: none has moved, and a further
     /// step tries the same again. What goes wrong with one sequence alone is an [`Event::Failed`].
     pub fn step_into(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        self.scheduler.plan(&mut self.batch, Instant::now());
+        let now = Instant::now();
+        self.look(now);
+        self.scheduler.plan(&mut self.batch, now);
+        // Behind the plan: what a sequence that starts now finds in the prefix cache is worth more than its memory.
+        self.shrink();
         if self.batch.spans.is_empty() {
             return Ok(());
         }
@@ -195,6 +215,55 @@ impl<M: LanguageModel> Engine<M> {
     /// Gives the model back.
     pub fn into_model(self) -> M {
         self.model
+    }
+
+    /// Reads how scarce memory is, if that is due.
+    fn look(&mut self, now: Instant) {
+        let Some(watch) = &mut self.watch else { return };
+        watch.look(now);
+        self.scheduler.one_at_a_time = watch.is_critical();
+    }
+
+    /// Drops the prefixes that the level does not allow to keep.
+    fn shrink(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        let blocks = &mut self.scheduler.blocks;
+        let keep = watch.keep(blocks.idle());
+        watch.count_dropped(blocks.shrink(keep));
+    }
+
+    /// Refuses a sequence of up to `tokens` tokens where memory is critical and giving back did not help.
+    fn expect_memory(&mut self, tokens: usize) -> Result<()> {
+        self.look(Instant::now());
+        if !self.scheduler.one_at_a_time || self.shortage(tokens).is_none() {
+            return Ok(());
+        }
+        self.give_back();
+        match (self.shortage(tokens), &mut self.watch) {
+            (Some(refusal), Some(watch)) => {
+                watch.count_refused();
+                Err(refusal)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn shortage(&self, tokens: usize) -> Option<Error> {
+        let cold = tokens.div_ceil(BLOCK_LEN).saturating_sub(self.scheduler.blocks.warm());
+        let needed = cold.saturating_mul(self.model.block_bytes());
+        self.watch.as_ref()?.shortage(tokens, needed, self.is_idle())
+    }
+
+    /// Gives back all memory that no sequence holds.
+    fn give_back(&mut self) {
+        let dropped = self.scheduler.blocks.shrink(0);
+        if self.scheduler.blocks.cool() {
+            self.model.forget();
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.count_dropped(dropped);
+            watch.trim();
+        }
     }
 
     fn kv_positions(&self) -> usize {

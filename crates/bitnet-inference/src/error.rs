@@ -1,5 +1,7 @@
 //! What can go wrong between a request and its tokens.
 
+use bitnet_core::memory::{Bytes, usage::Scope};
+
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -44,6 +46,32 @@ pub enum Error {
         context_length: usize,
         /// Positions that the KV cache holds.
         kv_positions: usize,
+    },
+    /// Memory is so scarce that no further sequence may start.
+    #[error(
+        "memory is critical: a sequence of up to {tokens} tokens needs {} more of KV cache{}, {} of the {} of {} are          available, {} are missing; try again when others are done, allow fewer tokens or a smaller context, or store          keys and values as q8_0",
+        Bytes(*needed),
+        if *reserve > 0 { format!(" beside {} kept for those that run", Bytes(*reserve)) } else { String::new() },
+        Bytes(*available),
+        Bytes(*limit),
+        scope.name(),
+        Bytes(*missing)
+    )]
+    MemoryPressure {
+        /// Most tokens that the sequence may come to have.
+        tokens: usize,
+        /// Bytes that its keys and values take beyond what the KV cache has in memory.
+        needed: usize,
+        /// Bytes that must stay free while other sequences run.
+        reserve: usize,
+        /// Bytes that can be had.
+        available: usize,
+        /// Bytes that there are.
+        limit: usize,
+        /// `needed + reserve - available`.
+        missing: usize,
+        /// What the limit belongs to.
+        scope: Scope,
     },
     /// The engine still runs other sequences, whose events would be lost.
     #[error("the engine has {sequences} unfinished sequences: finish or cancel them first")]

@@ -138,6 +138,7 @@ pub struct Loaded {
 pub struct LocalModel {
     decoder: Decoder,
     cache: KvCache,
+    cache_type: CacheType,
     context: usize,
 }
 
@@ -154,7 +155,7 @@ impl LocalModel {
         let blocks = KvCache::blocks_for(context);
         check_memory(&decoder.config, context, cache_type)?;
         let cache = KvCache::new(&decoder.config, decoder.device(), blocks, cache_type)?;
-        Ok(Self { decoder, cache, context })
+        Ok(Self { decoder, cache, cache_type, context })
     }
 
     /// What computes.
@@ -184,6 +185,18 @@ impl LanguageModel for LocalModel {
 
     fn kv_blocks(&self) -> usize {
         self.cache.blocks()
+    }
+
+    fn block_bytes(&self) -> usize {
+        KvCache::block_bytes(&self.decoder.config, self.cache_type)
+    }
+
+    fn forget(&mut self) {
+        let (decoder, blocks) = (&self.decoder, self.cache.blocks());
+        // The pages of a new cache take no memory before they are written, unlike those of the old one.
+        if let Ok(cache) = KvCache::new(&decoder.config, decoder.device(), blocks, self.cache_type) {
+            self.cache = cache;
+        }
     }
 
     fn forward(

@@ -18,6 +18,14 @@ pub trait LanguageModel {
     /// ids are below it. Constant over the life of the model.
     fn kv_blocks(&self) -> usize;
 
+    /// Bytes of a block of the KV cache; 0 where that is not known.
+    fn block_bytes(&self) -> usize {
+        0
+    }
+
+    /// Gives back the memory behind the KV cache, where it can: no block holds anything that will be read.
+    fn forget(&mut self) {}
+
     /// Runs `batch`, and appends one row of `vocab_size` logits for every position asked for, in span order.
     ///
     /// # Errors
@@ -40,6 +48,14 @@ impl<M: LanguageModel + ?Sized> LanguageModel for Box<M> {
 
     fn kv_blocks(&self) -> usize {
         (**self).kv_blocks()
+    }
+
+    fn block_bytes(&self) -> usize {
+        (**self).block_bytes()
+    }
+
+    fn forget(&mut self) {
+        (**self).forget();
     }
 
     fn forward(

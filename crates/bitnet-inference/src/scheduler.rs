@@ -28,6 +28,8 @@ pub(crate) struct Scheduler {
     /// Which running sequence each span of the batch is of.
     pub planned: Vec<usize>,
     spare_tables: Vec<Vec<u32>>,
+    /// Sequences that did not run yet wait until no other runs.
+    pub one_at_a_time: bool,
 }
 
 impl Scheduler {
@@ -39,6 +41,7 @@ impl Scheduler {
             blocks,
             planned: Vec::new(),
             spare_tables: Vec::new(),
+            one_at_a_time: false,
         }
     }
 
@@ -105,7 +108,9 @@ impl Scheduler {
         while self.running.len() < self.options.max_sequences
             && self.prefill_pending() < self.prefill_budget()
         {
-            let Some(mut sequence) = self.waiting.pop_front() else { return };
+            let held_back = self.one_at_a_time && !self.running.is_empty();
+            let next = self.waiting.pop_front_if(|next| !held_back || next.has_started());
+            let Some(mut sequence) = next else { return };
             if !self.take_blocks(&mut sequence) {
                 self.waiting.push_front(sequence);
                 return;

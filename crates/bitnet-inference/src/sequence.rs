@@ -165,6 +165,11 @@ impl Sequence {
         self.blocks.reserve_exact(blocks.saturating_sub(self.blocks.len()));
     }
 
+    /// Whether it ran already, and waits again since it gave up its blocks.
+    pub fn has_started(&self) -> bool {
+        self.clock.started.is_some()
+    }
+
     /// Notes that a token was picked.
     pub fn tick(&mut self, now: Instant) {
         self.picked += 1;

@@ -14,6 +14,17 @@ pub enum Scope {
     System,
 }
 
+impl Scope {
+    /// What it is in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Budget => "the budget",
+            Self::Cgroup => "the control group",
+            Self::System => "the machine",
+        }
+    }
+}
+
 /// Bytes used, and the most that may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {

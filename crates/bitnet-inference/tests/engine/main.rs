@@ -4,4 +4,5 @@
 mod generate;
 mod invariance;
 mod lifecycle;
+mod pressure;
 mod support;

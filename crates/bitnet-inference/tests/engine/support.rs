@@ -10,6 +10,8 @@ use bitnet_inference::{
 use bitnet_model::batch::{BLOCK_LEN, Batch, Logits, Span};
 
 pub const VOCAB: usize = 50;
+/// What a block of the cache would take.
+pub const BLOCK_BYTES: usize = 1000;
 /// Logits after this token are NaN.
 pub const POISON: u32 = 49;
 
@@ -27,6 +29,8 @@ pub struct Mock {
     /// Steps that fail, after they have written their slots.
     pub failures: HashSet<usize>,
     pub calls: usize,
+    /// How often the memory of the cache was given back.
+    pub forgotten: usize,
 }
 
 impl Mock {
@@ -38,6 +42,7 @@ impl Mock {
             addresses: Vec::new(),
             failures: HashSet::new(),
             calls: 0,
+            forgotten: 0,
         }
     }
 
@@ -95,6 +100,15 @@ impl LanguageModel for Mock {
 
     fn kv_blocks(&self) -> usize {
         self.slots.len() / BLOCK_LEN
+    }
+
+    fn block_bytes(&self) -> usize {
+        BLOCK_BYTES
+    }
+
+    fn forget(&mut self) {
+        self.slots.fill(None);
+        self.forgotten += 1;
     }
 
     fn forward(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), Box<dyn Error + Send + Sync>> {
