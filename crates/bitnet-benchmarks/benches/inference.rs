@@ -14,8 +14,9 @@ use bitnet_model::layers::{LinearInput, Rope};
 use bitnet_model::template::Message;
 use bitnet_model::{Config, Tokenizer, synthetic};
 use bitnet_quant::Format;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::ops::ControlFlow;
+use tempfile::TempDir;
 
 /// A model of two layers, large enough that the ops and not the calls take the time.
 fn config() -> Config {
@@ -347,19 +348,20 @@ fn check(c: &mut Criterion) {
 }
 
 fn conversions(c: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder for temporary files");
     let source = checkpoint("testdata/bitnet-packed");
     let (tokenizer, _) = Tokenizer::of(source.source()).expect("part of the repository");
     let mut group = c.benchmark_group("inference/convert");
     for ternary in [Format::I2S, Format::Tq1, Format::Tq2, Format::HfPacked] {
-        let out = folder.path().join(ternary.name());
         let target = Target { ternary, embedding: None };
-        group.bench_function(ternary.name(), |b| {
-            b.iter(|| {
-                convert::convert(&source, &tokenizer, &out, target, &|_| ControlFlow::Continue(()))
-                    .expect("it fits")
-            });
-        });
+        // A folder that is already there is refused.
+        let fresh = || tempfile::tempdir().expect("a folder for temporary files");
+        let convert = |folder: TempDir| {
+            let out = folder.path().join("out");
+            convert::convert(&source, &tokenizer, &out, target, &|_| ControlFlow::Continue(()))
+                .expect("it fits");
+            folder
+        };
+        group.bench_function(ternary.name(), |b| b.iter_batched(fresh, convert, BatchSize::PerIteration));
     }
 }
 
