@@ -5,11 +5,13 @@
 use bitnet_core::{DType, Device, Result, Tensor, ops};
 use std::{fmt::Write, fs, path::Path};
 
+type Run = dyn Fn(&Tensor) -> Result<Tensor>;
+
 /// An op under its name, on a tensor of two by two elements.
 struct Op {
     name: String,
     means: &'static str,
-    run: Box<dyn Fn(&Tensor) -> Result<Tensor>>,
+    run: Box<Run>,
     /// Whether every tier gives the same bits.
     same_bits: bool,
 }
