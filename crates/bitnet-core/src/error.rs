@@ -137,6 +137,9 @@ pub enum Error {
         /// What could be asked for, separated by commas.
         known: String,
     },
+    /// Linear algebra refused a matrix.
+    #[error(transparent)]
+    Linalg(#[from] crate::linalg::LinalgError),
 }
 
 impl Error {

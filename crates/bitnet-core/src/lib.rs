@@ -14,6 +14,7 @@ mod error;
 pub mod host;
 mod lanes;
 pub mod layout;
+pub mod linalg;
 pub mod math;
 #[expect(unsafe_code, reason = "memory is handed out by address")]
 pub mod memory;
