@@ -140,6 +140,9 @@ pub enum Error {
     /// Linear algebra refused a matrix.
     #[error(transparent)]
     Linalg(#[from] crate::linalg::LinalgError),
+    /// A file or an array in a format of others was refused.
+    #[error(transparent)]
+    Interchange(#[from] crate::interchange::InterchangeError),
 }
 
 impl Error {

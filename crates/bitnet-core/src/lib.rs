@@ -12,6 +12,7 @@ pub mod device;
 pub mod dtype;
 mod error;
 pub mod host;
+pub mod interchange;
 mod lanes;
 pub mod layout;
 pub mod linalg;

@@ -37,7 +37,8 @@ impl Matrices {
     /// Reads the vector `b: [rows]` as one matrix of one column.
     pub(super) fn read_vector(op: &'static str, b: &Tensor) -> Result<Self> {
         let rows = b.shape().len();
-        Self::read(op, &b.reshape([rows, 1])?)
+        let values = widen(op, b, rows, 1)?;
+        Ok(Self { op, batch: Vec::new(), rows, cols: 1, values, device: b.device().clone() })
     }
 
     /// Number of matrices.
