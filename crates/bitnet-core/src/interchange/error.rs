@@ -76,6 +76,12 @@ pub enum InterchangeError {
         /// How many there may be.
         max: usize,
     },
+    /// Extents whose product overflows.
+    #[error("the extents {dims:?} are more than can be counted")]
+    Extents {
+        /// The extents.
+        dims: Vec<usize>,
+    },
     /// Two arrays of one name.
     #[error("the name {name:?} is given twice")]
     Duplicate {

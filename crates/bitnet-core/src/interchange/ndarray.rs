@@ -46,3 +46,19 @@ impl<T: Element> TryFrom<&Tensor> for ArrayD<T> {
         to_array(x)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr2;
+
+    #[test]
+    fn arrays_of_any_order_become_tensors_and_come_back() {
+        let device = Device::open("cpu/scalar", Some(1)).unwrap();
+        let array = arr2(&[[1i32, 2, 3], [4, 5, 6]]);
+        let x = Tensor::try_from((&device, array.t())).unwrap();
+        assert_eq!((x.dims(), x.to_vec::<i32>().unwrap()), (vec![3, 2], vec![1, 4, 2, 5, 3, 6]));
+        assert_eq!(ArrayD::<i32>::try_from(&x).unwrap(), array.t().into_dyn());
+        assert!(to_array::<f32>(&x).is_err());
+    }
+}

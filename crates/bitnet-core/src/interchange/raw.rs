@@ -27,12 +27,16 @@ pub(super) fn tensor_of(device: &Device, dims: &[usize], dtype: DType, bytes: &[
     Ok(y)
 }
 
-/// A shape of as many dimensions as a tensor can have.
+/// A shape of as many dimensions as a tensor can have, whose strides can be counted even where it has no elements.
 pub(super) fn checked_shape(dims: &[usize]) -> Result<Shape, InterchangeError> {
     if dims.len() > MAX_DIMS {
         return Err(InterchangeError::Rank { rank: dims.len(), max: MAX_DIMS });
     }
-    Ok(Shape::new(dims))
+    let strides = dims.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent.max(1)));
+    match strides {
+        Some(_) => Ok(Shape::new(dims)),
+        None => Err(InterchangeError::Extents { dims: dims.to_vec() }),
+    }
 }
 
 /// A whole file of at most `limit` bytes.

@@ -80,9 +80,10 @@ impl<'a> Array<'a> {
 
     /// The elements in the order of the file, as bytes of the element type of the tensor.
     fn elements(&self, dtype: DType) -> Result<Vec<u8>, InterchangeError> {
-        let size = self.header.descr.size;
-        match (size == dtype.size(), dtype) {
-            (true, _) => Ok(self.words().flat_map(|word| word.into_iter().take(size)).collect()),
+        let descr = self.header.descr;
+        let same = Descr::of(dtype) == Some(Descr { big_endian: false, ..descr });
+        match (same, dtype) {
+            (true, _) => Ok(self.words().flat_map(|word| word.into_iter().take(descr.size)).collect()),
             (false, DType::F32) => Ok(as_bytes(&self.floats()?).to_vec()),
             (false, _) => Ok(as_bytes(&self.wide_integers()?).to_vec()),
         }
