@@ -94,7 +94,8 @@ impl Shape {
     pub fn contiguous_strides(&self) -> Self {
         let mut strides = Self { dims: [1; MAX_DIMS], rank: self.rank };
         for i in (1..self.rank).rev() {
-            strides.dims[i - 1] = strides.dims[i] * self.dims[i];
+            // Beside an extent of zero the others may be as large as they like.
+            strides.dims[i - 1] = strides.dims[i].saturating_mul(self.dims[i]);
         }
         strides
     }
@@ -131,6 +132,13 @@ mod tests {
     #[test]
     fn strides_of_contiguous_rows_are_products_of_inner_extents() {
         assert_eq!(Shape::from([2, 3, 4]).contiguous_strides().dims(), &[12, 4, 1]);
+    }
+
+    #[test]
+    fn extents_beside_a_zero_may_be_huge() {
+        let shape = Shape::from([0, 1 << 32, 1 << 32, 1 << 32]);
+        assert_eq!(shape.contiguous_strides().dims()[3], 1);
+        assert!(shape.is_empty());
     }
 
     #[test]
