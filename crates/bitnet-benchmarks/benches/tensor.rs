@@ -17,7 +17,7 @@ type Op = fn(&Tensor) -> Result<Tensor>;
 /// One op over a large and a small tensor; `operations` and `bytes` of an element.
 fn both(c: &mut Criterion, group: &str, (operations, bytes): (usize, usize), ops: &[(&str, Op)]) {
     let device = device();
-    let mut group = c.benchmark_group(group);
+    let mut group = c.benchmark_group(format!("tensor/{group}"));
     for (size, shape) in [("large", LARGE), ("small", SMALL)] {
         let x = tensor(&device, shape).abs().and_then(|x| x.add_scalar(0.1)).expect("memory");
         let len = x.shape().len();
@@ -147,21 +147,21 @@ fn movement(c: &mut Criterion) {
     let ids = Tensor::from_slice(&device, [1024], &ids).expect("memory");
     let spread = ids.unsqueeze(1).and_then(|ids| ids.broadcast_to([1024, 512])?.copy()).expect("memory");
     let rows = x.narrow(0, 0, 1024).expect("inside");
-    let mut group = c.benchmark_group("indices");
+    let mut group = c.benchmark_group("tensor/indices");
     group.throughput(work(0, 8 * 1024 * 512));
     group.bench_function("index_select", |b| b.iter(|| x.index_select(0, &ids).expect("memory")));
     group.bench_function("gather", |b| b.iter(|| x.gather(0, &spread).expect("memory")));
     group.bench_function("scatter_add", |b| b.iter(|| x.scatter_add(0, &spread, &rows).expect("memory")));
     group.finish();
     let x = tensor(&device, [64, 4096]);
-    let mut group = c.benchmark_group("order");
+    let mut group = c.benchmark_group("tensor/order");
     group.bench_function("sort", |b| b.iter(|| x.sort(1, false).expect("memory")));
     group.bench_function("topk", |b| b.iter(|| x.topk(40, 1, true).expect("memory")));
 }
 
 fn products(c: &mut Criterion) {
     let device = device();
-    let mut group = c.benchmark_group("product of two matrices");
+    let mut group = c.benchmark_group("tensor/product of two matrices");
     for n in [64, 512] {
         let (x, w) = (tensor(&device, [n, 1024]), tensor(&device, [768, 1024]));
         group.throughput(work(2 * n * 1024 * 768, 4 * (n * 1024 + 768 * 1024 + n * 768)));
@@ -170,7 +170,7 @@ fn products(c: &mut Criterion) {
         peers::product(&mut group, n, 768, 1024);
     }
     group.finish();
-    let mut group = c.benchmark_group("batched products");
+    let mut group = c.benchmark_group("tensor/batched products");
     let (q, k) = (tensor(&device, [8, 16, 64, 64]), tensor(&device, [8, 16, 64, 64]));
     group.throughput(work(2 * 128 * 64 * 64 * 64, 3 * 4 * 128 * 64 * 64));
     group.bench_function("matmul", |b| b.iter(|| q.matmul(&k).expect("memory")));
@@ -187,7 +187,7 @@ fn layer(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 fn gradients(c: &mut Criterion) {
     let device = device();
     let (x, w) = (tensor(&device, [64, 512]), tensor(&device, [512, 512]).trainable().expect("floats"));
-    let mut group = c.benchmark_group("gradients");
+    let mut group = c.benchmark_group("tensor/gradients");
     group.bench_function("forward", |b| b.iter(|| layer(&x, &w.detach()).expect("memory")));
     group.bench_function("forward and backward", |b| {
         b.iter(|| layer(&x, &w).and_then(|y| y.backward()).expect("memory"));
@@ -197,7 +197,7 @@ fn gradients(c: &mut Criterion) {
 fn rows(c: &mut Criterion) {
     let device: Device = device();
     let weight = tensor(&device, [HIDDEN]);
-    let mut group = c.benchmark_group("rows of a decoder layer");
+    let mut group = c.benchmark_group("tensor/rows of a decoder layer");
     for tokens in [1usize, 64] {
         let x = tensor(&device, [tokens, HIDDEN]);
         group.throughput(work(4 * tokens * HIDDEN, 8 * tokens * HIDDEN));
@@ -218,7 +218,7 @@ fn rows(c: &mut Criterion) {
 fn every_function(c: &mut Criterion) {
     let device = device();
     let x = tensor(&device, [32, 1024]);
-    let mut group = c.benchmark_group("every function of one number");
+    let mut group = c.benchmark_group("tensor/every function of one number");
     group.throughput(work(x.shape().len(), 8 * x.shape().len()));
     for op in Unary::ALL {
         group.bench_function(op.name(), |b| b.iter(|| ops::unary(op, &x).expect("memory")));
