@@ -138,6 +138,7 @@ pub enum Error {
         known: String,
     },
     /// Linear algebra refused a matrix.
+    #[cfg(feature = "linalg")]
     #[error(transparent)]
     Linalg(#[from] crate::linalg::LinalgError),
     /// A file or an array in a format of others was refused.

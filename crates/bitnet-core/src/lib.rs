@@ -15,6 +15,7 @@ pub mod host;
 pub mod interchange;
 mod lanes;
 pub mod layout;
+#[cfg(feature = "linalg")]
 pub mod linalg;
 pub mod math;
 #[expect(unsafe_code, reason = "memory is handed out by address")]

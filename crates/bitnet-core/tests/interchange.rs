@@ -7,7 +7,7 @@ use bitnet_core::{
     interchange::{InterchangeError, dlpack, npy, npz, safetensors},
 };
 use half::{bf16, f16};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 use std::{fs, io::Write, path::PathBuf};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
@@ -417,6 +417,8 @@ fn any_tensor() -> impl Strategy<Value = Tensor> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(43), ..ProptestConfig::default() })]
+
     #[test]
     fn tensors_come_back_from_npy_and_npz(x in any_tensor(), compressed: bool) {
         prop_assume!(x.dtype() != DType::BF16);

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use bitnet_core::{DType, Device, Tensor, ops};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 /// An array that copies its elements at every step.
 #[derive(Clone, Debug)]
@@ -119,7 +119,9 @@ fn bits(x: &Tensor) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig {
+        cases: 400, failure_persistence: None, rng_seed: RngSeed::Fixed(41), ..ProptestConfig::default()
+    })]
 
     #[test]
     fn views_hold_what_a_naive_model_holds(

@@ -6,7 +6,7 @@ use faer::{
     Mat, MatRef, Side,
     linalg::{
         cholesky::llt::factor::LltError,
-        solvers::{Llt, PartialPivLu, Svd},
+        solvers::{Llt, Svd},
     },
 };
 
@@ -82,20 +82,38 @@ pub fn lu(a: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let (m, k) = (a.rows, a.rank());
     let (mut p, mut l, mut u) = (a.stack(&[m, m]), a.stack(&[m, k]), a.stack(&[k, a.cols]));
     for (_, x) in a.iter() {
-        let factors = x.partial_piv_lu();
-        p.push(permutation(&factors).as_ref());
-        l.push(factors.L());
-        u.push(factors.U());
+        let (from, factors) = eliminated(x);
+        let lower = |i, j| if i == j { 1.0 } else { factors[(i, j)] };
+        p.push(Mat::from_fn(m, m, |i, j| f64::from(u8::from(from[j] == i))).as_ref());
+        l.push(Mat::from_fn(m, k, |i, j| if i < j { 0.0 } else { lower(i, j) }).as_ref());
+        u.push(Mat::from_fn(k, a.cols, |i, j| if i > j { 0.0 } else { factors[(i, j)] }).as_ref());
     }
     Ok((p.finish()?, l.finish()?, u.finish()?))
 }
 
-/// The matrix that undoes the exchange of rows.
-fn permutation(factors: &PartialPivLu<f64>) -> Mat<f64> {
-    let (from, _) = factors.P().arrays();
-    let mut p = Mat::zeros(from.len(), from.len());
-    from.iter().enumerate().for_each(|(to, &from)| p[(from, to)] = 1.0);
-    p
+/// Which row stands where after the exchanges, and both factors in one matrix. A column of zeros is left as it is: a library that divides
+/// by every pivot makes NaN of it.
+fn eliminated(x: MatRef<'_, f64>) -> (Vec<usize>, Mat<f64>) {
+    let (rows, cols) = (x.nrows(), x.ncols());
+    let (mut from, mut a): (Vec<usize>, _) = ((0..rows).collect(), x.to_owned());
+    for k in 0..rows.min(cols) {
+        let larger = |best: usize, i: usize| if a[(i, k)].abs() > a[(best, k)].abs() { i } else { best };
+        let pivot = (k + 1..rows).fold(k, larger);
+        from.swap(k, pivot);
+        for j in 0..cols {
+            (a[(k, j)], a[(pivot, j)]) = (a[(pivot, j)], a[(k, j)]);
+        }
+        if a[(k, k)] == 0.0 {
+            continue;
+        }
+        for i in k + 1..rows {
+            a[(i, k)] /= a[(k, k)];
+            for j in k + 1..cols {
+                a[(i, j)] -= a[(i, k)] * a[(k, j)];
+            }
+        }
+    }
+    (from, a)
 }
 
 pub(super) fn thin_svd(op: &'static str, matrix: usize, x: MatRef<'_, f64>) -> Result<Svd<f64>> {

@@ -2,7 +2,7 @@
 //!
 //! An operand is an f32 tensor `[..., M, N]`; the leading dimensions count independent matrices. Every matrix is widened to
 //! f64, worked on by one thread and rounded to f32 once, at the end, so that results depend neither on the number of threads
-//! nor on the place in the batch. A result beyond the range of f32 is an infinity. The decompositions are those of the crate
+//! nor on the place in the batch. A result beyond the range of f32 is an infinity. The decompositions but `lu` are those of the crate
 //! faer. Results record no gradients. Signs (and, for equal values, order) of singular and eigenvectors are those that the decomposition happens to find.
 //!
 //! Every function refuses elements that are not f32, fewer than two dimensions, and elements that are NaN or infinite.

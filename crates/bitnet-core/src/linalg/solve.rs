@@ -111,7 +111,10 @@ fn is_rounding(factors: &PartialPivLu<f64>, pivot: usize) -> bool {
 fn sign_and_pivots(x: MatRef<'_, f64>) -> (f64, Vec<f64>) {
     let factors = x.partial_piv_lu();
     let (to, _) = factors.P().arrays();
-    let pivots = (0..x.nrows()).map(|i| factors.U()[(i, i)]).collect();
+    let mut pivots: Vec<f64> = (0..x.nrows()).map(|i| factors.U()[(i, i)]).collect();
+    // Behind a pivot of zero everything was divided by it.
+    let zero = pivots.iter().position(|&pivot| pivot == 0.0).unwrap_or(pivots.len());
+    pivots.iter_mut().skip(zero + 1).for_each(|pivot| *pivot = 1.0);
     (sign(to), pivots)
 }
 
