@@ -36,7 +36,7 @@ pub fn concat(tensors: &[&Tensor], dim: isize) -> Result<Tensor> {
 /// Tensors of one shape along a new dimension that becomes dimension `dim`.
 ///
 /// # Errors
-/// As [`concat`].
+/// As [`concat`](concat()).
 pub fn stack(tensors: &[&Tensor], dim: isize) -> Result<Tensor> {
     let longer = tensors.iter().map(|x| x.unsqueeze(dim)).collect::<Result<Vec<_>>>()?;
     concat(&longer.iter().collect::<Vec<_>>(), dim)
