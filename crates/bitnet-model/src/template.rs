@@ -1,15 +1,18 @@
 //! Chat templates: Jinja from a file that nobody trusts, in a sandbox without files, network, clock or endless loops.
 
+mod json;
+mod source;
+
+use self::{
+    json::to_json,
+    source::{HELD, adapted, no_cycle},
+};
 use minijinja::{
-    Environment, ErrorKind, State, UndefinedBehavior, Value,
-    machinery::{Span, Token, tokenize},
-    syntax::SyntaxConfig,
-    value::{Kwargs, Serde, ValueKind},
+    Environment, ErrorKind, State, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde,
 };
 use serde::{Deserialize, Serialize};
 use std::{
     io,
-    ops::Range,
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
@@ -173,181 +176,6 @@ fn environment(source: &str) -> Result<Environment<'static>, Error> {
     });
     environment.add_template_owned(NAME, adapted(source, syntax).map_err(invalid)?).map_err(invalid)?;
     Ok(environment)
-}
-
-/// The template with `{% generation %}` blocks, in which transformers marks the model's own words for training, as blocks that
-/// do nothing, and with every value that a namespace takes sent through [`HELD`].
-fn adapted(source: &str, syntax: SyntaxConfig) -> Result<String, minijinja::Error> {
-    let (mut text, mut copied) = (String::with_capacity(source.len()), 0);
-    let mut replace = |span: Range<u32>, by: &str| {
-        text.push_str(&source[copied..span.start as usize]);
-        text.push_str(by);
-        copied = span.end as usize;
-    };
-    let mut set = Set::No;
-    let mut last = Token::BlockEnd;
-    for token in tokenize(source, false, syntax) {
-        let (token, Span { start_offset: start, end_offset: end, .. }) = token?;
-        let starts = matches!(last, Token::BlockStart);
-        match (&token, set) {
-            (Token::Ident("generation"), _) if starts => replace(start..end, "with"),
-            (Token::Ident("endgeneration"), _) if starts => replace(start..end, "endwith"),
-            (Token::Ident("set"), _) if starts => set = Set::Target,
-            (Token::Dot, Set::Target) => set = Set::Attribute,
-            (Token::Assign, Set::Attribute) => {
-                replace(end..end, "(");
-                set = Set::Value;
-            }
-            (Token::Assign | Token::Pipe, Set::Target) => set = Set::No,
-            (Token::Pipe, Set::Attribute) => set = Set::Filters,
-            (Token::BlockEnd, Set::Value) if !matches!(last, Token::Assign) => {
-                replace(start..start, &format!(")|{HELD} "));
-                set = Set::No;
-            }
-            (Token::BlockEnd, Set::Filters) => {
-                replace(start..start, &format!("|{HELD} "));
-                set = Set::No;
-            }
-            (Token::BlockEnd, _) => set = Set::No,
-            _ => {}
-        }
-        last = token;
-    }
-    text.push_str(&source[copied..]);
-    Ok(text)
-}
-
-/// Where in `{% set name.attribute = value %}` or `{% set name.attribute | filters %}` the reader is.
-#[derive(Clone, Copy)]
-enum Set {
-    /// In neither.
-    No,
-    /// Behind `set`.
-    Target,
-    /// Behind a dot.
-    Attribute,
-    /// Behind `=`.
-    Value,
-    /// Behind `|`.
-    Filters,
-}
-
-/// The filter that values pass on their way into a namespace.
-const HELD: &str = "_held_by_a_namespace";
-
-/// Refuses a value that holds a namespace. Only a namespace changes after it was made, so that only through one a value could
-/// hold itself, and the interpreter shows and compares values until their end.
-fn no_cycle(
-    state: &State<'_, '_>,
-    value: &Value,
-    namespace: &Value,
-    depth: usize,
-) -> Result<(), minijinja::Error> {
-    let Some(object) = value.as_object() else { return Ok(()) };
-    state.consume_fuel(1)?;
-    let refused = |text| Err(minijinja::Error::new(ErrorKind::InvalidOperation, text));
-    if depth > VALUE_DEPTH {
-        return refused(TOO_DEEP);
-    }
-    if namespace.as_object().is_some_and(|n| n.type_name() == object.type_name()) {
-        return refused("a namespace inside a namespace");
-    }
-    let pairs = matches!(value.kind(), ValueKind::Map);
-    for item in object.try_iter().into_iter().flatten() {
-        no_cycle(state, &item, namespace, depth + 1)?;
-        if pairs {
-            no_cycle(state, &value.get_item(&item)?, namespace, depth + 1)?;
-        }
-    }
-    Ok(())
-}
-
-/// JSON as Python writes it: spaces after commas and colons, nothing escaped for HTML.
-fn to_json(state: &State<'_, '_>, value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let _: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let mut json = Json { state, indent: indent.map(|n| n.min(16)), text: String::new() };
-    json.value(&value, 0)?;
-    Ok(json.text)
-}
-
-/// A JSON text as it grows.
-struct Json<'a, 'env> {
-    state: &'a State<'a, 'env>,
-    indent: Option<usize>,
-    text: String,
-}
-
-impl Json<'_, '_> {
-    fn value(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
-        if depth > VALUE_DEPTH {
-            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, TOO_DEEP));
-        }
-        self.state.consume_fuel(1)?;
-        match value.kind() {
-            ValueKind::Seq | ValueKind::Iterable => self.list(value, depth),
-            ValueKind::Map => self.map(value, depth),
-            _ => self.scalar(value),
-        }
-    }
-
-    fn list(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
-        let mut empty = true;
-        self.text.push('[');
-        for item in value.try_iter()? {
-            self.separate(&mut empty, depth + 1);
-            self.value(&item, depth + 1)?;
-        }
-        self.close(']', empty, depth);
-        Ok(())
-    }
-
-    fn map(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
-        let mut empty = true;
-        self.text.push('{');
-        for key in value.try_iter()? {
-            self.separate(&mut empty, depth + 1);
-            match key.kind() {
-                ValueKind::String => self.scalar(&key)?,
-                _ => self.scalar(&Value::from(key.to_string()))?,
-            }
-            self.text.push_str(": ");
-            self.value(&value.get_item(&key)?, depth + 1)?;
-        }
-        self.close('}', empty, depth);
-        Ok(())
-    }
-
-    fn scalar(&mut self, value: &Value) -> Result<(), minijinja::Error> {
-        let wrong = |e: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string());
-        let text = serde_json::to_string(value).map_err(wrong)?;
-        // What the interpreter asks for a byte of its own output.
-        self.state.consume_fuel(text.len() as u64 / 4)?;
-        self.text.push_str(&text);
-        Ok(())
-    }
-
-    fn separate(&mut self, empty: &mut bool, depth: usize) {
-        if !std::mem::take(empty) {
-            self.text.push_str(if self.indent.is_some() { "," } else { ", " });
-        }
-        self.line(depth);
-    }
-
-    fn close(&mut self, bracket: char, empty: bool, depth: usize) {
-        if !empty {
-            self.line(depth);
-        }
-        self.text.push(bracket);
-    }
-
-    fn line(&mut self, depth: usize) {
-        if let Some(indent) = self.indent {
-            self.text.push('\n');
-            self.text.extend(std::iter::repeat_n(' ', indent * depth));
-        }
-    }
 }
 
 fn failure(error: minijinja::Error) -> Error {
