@@ -53,19 +53,52 @@ pub(super) use by_dtype;
 
 /// A stored float that is computed with in f32.
 pub(super) trait Float: Element {
+    /// Its number.
+    fn number(self) -> f32;
+    /// The numbers of a row.
+    fn read(kernels: &Kernels, x: &[Self], y: &mut [f32]);
+    /// The nearest stored floats of a row of numbers.
+    fn write(kernels: &Kernels, x: &[f32], y: &mut [Self]);
+
     /// The numbers of a tile: itself if it is f32, widened into `wide` otherwise.
-    fn widen<'a>(kernels: &Kernels, row: Operand<'a, Self>, wide: &'a mut Vec<f32>) -> Operand<'a>;
-    /// Has `f` write a tile of f32 and stores it in `y`, past the caches where that is asked for.
+    fn widen<'a>(kernels: &Kernels, row: Operand<'a, Self>, wide: &'a mut Vec<f32>) -> Operand<'a> {
+        match row {
+            Operand::One(x) => Operand::One(x.number()),
+            Operand::Row(row) => {
+                let wide = sized(wide, row.len());
+                Self::read(kernels, row, wide);
+                Operand::Row(wide)
+            }
+        }
+    }
+
+    /// Has `f` write a tile of f32 and stores it in `y`, past the caches where that is asked for and possible.
     fn narrow(
         kernels: &Kernels,
         y: &mut [Self],
-        past_caches: bool,
+        _past_caches: bool,
         wide: &mut Vec<f32>,
         f: impl FnOnce(&mut [f32]),
-    );
+    ) {
+        let wide = sized(wide, y.len());
+        f(wide);
+        Self::write(kernels, wide, y);
+    }
 }
 
 impl Float for f32 {
+    fn number(self) -> f32 {
+        self
+    }
+
+    fn read(_: &Kernels, x: &[Self], y: &mut [f32]) {
+        y.copy_from_slice(x);
+    }
+
+    fn write(kernels: &Kernels, x: &[f32], y: &mut [Self]) {
+        (kernels.stream)(x, y);
+    }
+
     fn widen<'a>(_: &Kernels, row: Operand<'a, Self>, _: &'a mut Vec<f32>) -> Operand<'a> {
         row
     }
@@ -82,45 +115,35 @@ impl Float for f32 {
         }
         let wide = sized(wide, y.len());
         f(wide);
-        (kernels.stream)(wide, y);
+        Self::write(kernels, wide, y);
     }
 }
 
 impl Float for f16 {
-    fn widen<'a>(kernels: &Kernels, row: Operand<'a, Self>, wide: &'a mut Vec<f32>) -> Operand<'a> {
-        match row {
-            Operand::One(x) => Operand::One(x.to_f32_const()),
-            Operand::Row(row) => {
-                let wide = sized(wide, row.len());
-                (kernels.read_f16)(as_bytes(row), wide);
-                Operand::Row(wide)
-            }
-        }
+    fn number(self) -> f32 {
+        self.to_f32_const()
     }
 
-    fn narrow(kernels: &Kernels, y: &mut [Self], _: bool, wide: &mut Vec<f32>, f: impl FnOnce(&mut [f32])) {
-        let wide = sized(wide, y.len());
-        f(wide);
-        (kernels.write_f16)(wide, as_bytes_mut(y));
+    fn read(kernels: &Kernels, x: &[Self], y: &mut [f32]) {
+        (kernels.read_f16)(as_bytes(x), y);
+    }
+
+    fn write(kernels: &Kernels, x: &[f32], y: &mut [Self]) {
+        (kernels.write_f16)(x, as_bytes_mut(y));
     }
 }
 
 impl Float for bf16 {
-    fn widen<'a>(_: &Kernels, row: Operand<'a, Self>, wide: &'a mut Vec<f32>) -> Operand<'a> {
-        match row {
-            Operand::One(x) => Operand::One(x.to_f32_const()),
-            Operand::Row(row) => {
-                let wide = sized(wide, row.len());
-                wide.iter_mut().zip(row).for_each(|(y, x)| *y = x.to_f32_const());
-                Operand::Row(wide)
-            }
-        }
+    fn number(self) -> f32 {
+        self.to_f32_const()
     }
 
-    fn narrow(_: &Kernels, y: &mut [Self], _: bool, wide: &mut Vec<f32>, f: impl FnOnce(&mut [f32])) {
-        let wide = sized(wide, y.len());
-        f(wide);
-        y.iter_mut().zip(wide).for_each(|(y, x)| *y = Self::from_f32_const(*x));
+    fn read(_: &Kernels, x: &[Self], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = x.number());
+    }
+
+    fn write(_: &Kernels, x: &[f32], y: &mut [Self]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = Self::from_f32_const(*x));
     }
 }
 
