@@ -248,6 +248,20 @@ fn wrong_operands_are_refused() {
 }
 
 #[test]
+fn a_copy_on_another_device_holds_the_same_and_passes_gradients_back() {
+    let (here, there) = (device(), Device::open("cpu/scalar", Some(1)).unwrap());
+    let x = Tensor::from_slice(&here, [2, 2], &[1.0f32, 2.0, 3.0, 4.0]).unwrap().trainable().unwrap();
+    assert!(x.to_device(&here).unwrap().device().is_same(&here));
+    let moved = x.t().unwrap().to_device(&there).unwrap();
+    assert!(moved.device().is_same(&there));
+    assert_eq!(moved.to_vec::<f32>().unwrap(), [1.0, 3.0, 2.0, 4.0]);
+    let gradients = moved.square().unwrap().sum((), false).unwrap().backward().unwrap();
+    let gradient = gradients.of(&x).unwrap();
+    assert!(gradient.device().is_same(&here));
+    assert_eq!(gradient.to_vec::<f32>().unwrap(), [2.0, 4.0, 6.0, 8.0]);
+}
+
+#[test]
 fn writing_in_place_needs_the_only_handle() {
     let device = device();
     let mut x = Tensor::ones(&device, [2, 2], DType::F32).unwrap();
