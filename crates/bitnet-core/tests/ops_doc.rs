@@ -150,6 +150,12 @@ const DECODER: &str = "\
 
 Over float32 rows, without gradients, the same bits on every CPU tier (`crates/bitnet-core/tests/kernels.rs`):
 `embedding`, `rms_norm`, `quantize_activation`, `bit_matmul`, `matmul_t`, `rope`, `glu`, `add_assign`, `kv_store`, `attention`.
+
+## Linear algebra
+
+With the feature `linalg` of `bitnet-core`, over batches of float32 matrices on the host, computed in float64, without gradients
+(`crates/bitnet-core/tests/linalg.rs`): `qr`, `svd`, `svdvals`, `cholesky`, `lu`, `eigh`, `eig`, `solve`, `inverse`, `det`, `slogdet`, `pinv`,
+`lstsq`, `matrix_rank`, `cond`, `matrix_norm`.
 ";
 
 fn page() -> String {
