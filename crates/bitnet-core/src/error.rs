@@ -137,10 +137,6 @@ pub enum Error {
         /// What could be asked for, separated by commas.
         known: String,
     },
-    /// Linear algebra refused a matrix.
-    #[cfg(feature = "linalg")]
-    #[error(transparent)]
-    Linalg(#[from] crate::linalg::LinalgError),
     /// A file or an array in a format of others was refused.
     #[error(transparent)]
     Interchange(#[from] crate::interchange::InterchangeError),

@@ -15,8 +15,6 @@ pub mod host;
 pub mod interchange;
 mod lanes;
 pub mod layout;
-#[cfg(feature = "linalg")]
-pub mod linalg;
 pub mod math;
 #[expect(unsafe_code, reason = "memory is handed out by address")]
 pub mod memory;

@@ -153,8 +153,8 @@ Over float32 rows, without gradients, the same bits on every CPU tier (`crates/b
 
 ## Linear algebra
 
-With the feature `linalg` of `bitnet-core`, over batches of float32 matrices on the host, computed in float64, without gradients
-(`crates/bitnet-core/tests/linalg.rs`): `qr`, `svd`, `svdvals`, `cholesky`, `lu`, `eigh`, `eig`, `solve`, `inverse`, `det`, `slogdet`, `pinv`,
+In `bitnet-linalg`, over batches of float32 matrices on the host, computed in float64, without gradients
+(`crates/bitnet-linalg/tests/linalg.rs`): `qr`, `svd`, `svdvals`, `cholesky`, `lu`, `eigh`, `eig`, `solve`, `inverse`, `det`, `slogdet`, `pinv`,
 `lstsq`, `matrix_rank`, `cond`, `matrix_norm`.
 ";
 

@@ -1,93 +1,93 @@
 //! Stacks of matrices in f64, and the tensors that results are rounded into.
 
-use super::LinalgError;
-use crate::{Device, Error, Result, Tensor};
+use crate::{Error, Result};
+use bitnet_core::{DType, Device, Tensor};
 use faer::MatRef;
 
 /// The matrices of an operand, widened.
-pub(super) struct Matrices {
-    pub(super) op: &'static str,
-    pub(super) batch: Vec<usize>,
-    pub(super) rows: usize,
-    pub(super) cols: usize,
+pub(crate) struct Matrices {
+    pub(crate) op: &'static str,
+    pub(crate) batch: Vec<usize>,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
     values: Vec<f64>,
     device: Device,
 }
 
 impl Matrices {
     /// Reads `a: [..., rows, cols]`.
-    pub(super) fn read(op: &'static str, a: &Tensor) -> Result<Self> {
+    pub(crate) fn read(op: &'static str, a: &Tensor) -> Result<Self> {
         let dims = a.dims();
         let [batch @ .., rows, cols] = &dims[..] else {
-            return Err(LinalgError::NotMatrices { op, got: a.shape() }.into());
+            return Err(Error::NotMatrices { op, got: a.shape() });
         };
         let values = widen(op, a, *rows * *cols, *cols)?;
         Ok(Self { op, batch: batch.to_vec(), rows: *rows, cols: *cols, values, device: a.device().clone() })
     }
 
     /// As [`Matrices::read`], where there must be as many rows as columns.
-    pub(super) fn read_square(op: &'static str, a: &Tensor) -> Result<Self> {
+    pub(crate) fn read_square(op: &'static str, a: &Tensor) -> Result<Self> {
         let matrices = Self::read(op, a)?;
         if matrices.rows != matrices.cols {
-            return Err(LinalgError::NotSquare { op, got: a.shape() }.into());
+            return Err(Error::NotSquare { op, got: a.shape() });
         }
         Ok(matrices)
     }
 
     /// Reads the vector `b: [rows]` as one matrix of one column.
-    pub(super) fn read_vector(op: &'static str, b: &Tensor) -> Result<Self> {
+    pub(crate) fn read_vector(op: &'static str, b: &Tensor) -> Result<Self> {
         let rows = b.shape().len();
         let values = widen(op, b, rows, 1)?;
         Ok(Self { op, batch: Vec::new(), rows, cols: 1, values, device: b.device().clone() })
     }
 
     /// Number of matrices.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.batch.iter().product()
     }
 
     /// The smaller extent.
-    pub(super) fn rank(&self) -> usize {
+    pub(crate) fn rank(&self) -> usize {
         self.rows.min(self.cols)
     }
 
     /// One matrix.
-    pub(super) fn get(&self, matrix: usize) -> MatRef<'_, f64> {
+    pub(crate) fn get(&self, matrix: usize) -> MatRef<'_, f64> {
         let len = self.rows * self.cols;
         MatRef::from_row_major_slice(&self.values[matrix * len..][..len], self.rows, self.cols)
     }
 
     /// Every matrix with its number.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, MatRef<'_, f64>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, MatRef<'_, f64>)> {
         (0..self.len()).map(|matrix| (matrix, self.get(matrix)))
     }
 
     /// Results of shape `inner`, one for each matrix.
-    pub(super) fn stack(&self, inner: &[usize]) -> Stack {
+    pub(crate) fn stack(&self, inner: &[usize]) -> Stack {
         Stack::new(&self.device, &self.batch, inner)
     }
 
     /// A tensor of integers, one for each matrix.
-    pub(super) fn integers(&self, values: &[i64]) -> Result<Tensor> {
-        Tensor::from_slice(&self.device, &self.batch[..], values)
+    pub(crate) fn integers(&self, values: &[i64]) -> Result<Tensor> {
+        Ok(Tensor::from_slice(&self.device, &self.batch[..], values)?)
     }
 }
 
 /// The elements of `a` in f64; `len` of them are a matrix, `cols` a row.
 fn widen(op: &'static str, a: &Tensor, len: usize, cols: usize) -> Result<Vec<f64>> {
-    if a.dtype() != crate::DType::F32 {
-        return Err(LinalgError::NotF32 { op, got: a.dtype() }.into());
+    if a.dtype() != DType::F32 {
+        return Err(Error::NotF32 { op, got: a.dtype() });
     }
     let values = a.to_vec::<f32>()?;
     if let Some(at) = values.iter().position(|x| !x.is_finite()) {
         let (matrix, row, col) = (at / len, at % len / cols, at % cols);
-        return Err(LinalgError::NotFinite { op, matrix, row, col, value: values[at] }.into());
+        return Err(Error::NotFinite { op, matrix, row, col, value: values[at] });
     }
     Ok(values.into_iter().map(f64::from).collect())
 }
 
 /// Results that are rounded to f32 as they come.
-pub(super) struct Stack {
+pub(crate) struct Stack {
     device: Device,
     dims: Vec<usize>,
     values: Vec<f32>,
@@ -95,37 +95,37 @@ pub(super) struct Stack {
 
 impl Stack {
     /// Results of shape `inner`, one for each entry of `batch`.
-    pub(super) fn new(device: &Device, batch: &[usize], inner: &[usize]) -> Self {
+    pub(crate) fn new(device: &Device, batch: &[usize], inner: &[usize]) -> Self {
         Self { device: device.clone(), dims: [batch, inner].concat(), values: Vec::new() }
     }
 
     /// Appends a matrix.
-    pub(super) fn push(&mut self, x: MatRef<'_, f64>) {
+    pub(crate) fn push(&mut self, x: MatRef<'_, f64>) {
         for row in 0..x.nrows() {
             self.extend((0..x.ncols()).map(|col| x[(row, col)]));
         }
     }
 
     /// Appends values.
-    pub(super) fn extend(&mut self, values: impl IntoIterator<Item = f64>) {
+    pub(crate) fn extend(&mut self, values: impl IntoIterator<Item = f64>) {
         self.values.extend(values.into_iter().map(|x| x as f32));
     }
 
     /// The tensor of all results.
-    pub(super) fn finish(self) -> Result<Tensor> {
-        Tensor::from_slice(&self.device, &self.dims[..], &self.values)
+    pub(crate) fn finish(self) -> Result<Tensor> {
+        Ok(Tensor::from_slice(&self.device, &self.dims[..], &self.values)?)
     }
 }
 
 /// The batch of two operands that broadcast together, and for each of its entries the matrices that it takes from them.
-pub(super) struct Pairs {
-    pub(super) batch: Vec<usize>,
-    pub(super) indices: Vec<(usize, usize)>,
+pub(crate) struct Pairs {
+    pub(crate) batch: Vec<usize>,
+    pub(crate) indices: Vec<(usize, usize)>,
 }
 
 impl Pairs {
     /// Broadcasts the batches `a` and `b`, as NumPy does.
-    pub(super) fn new(op: &'static str, a: &[usize], b: &[usize]) -> Result<Self> {
+    pub(crate) fn new(op: &'static str, a: &[usize], b: &[usize]) -> Result<Self> {
         let rank = a.len().max(b.len());
         let padded = |dims: &[usize]| [vec![1; rank - dims.len()], dims.to_vec()].concat();
         let one = |(x, y)| match (x, y) {
@@ -134,7 +134,7 @@ impl Pairs {
             (x, y) => (x == y).then_some(x),
         };
         let batch: Option<Vec<usize>> = padded(a).into_iter().zip(padded(b)).map(one).collect();
-        let batch = batch.ok_or_else(|| Error::Broadcast { op, a: a.into(), b: b.into() })?;
+        let batch = batch.ok_or_else(|| bitnet_core::Error::Broadcast { op, a: a.into(), b: b.into() })?;
         let len = batch.iter().product::<usize>();
         let indices = (0..len).map(|i| (source(i, &batch, a), source(i, &batch, b))).collect();
         Ok(Self { batch, indices })

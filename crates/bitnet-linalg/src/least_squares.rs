@@ -1,12 +1,12 @@
 //! Pseudo-inverses, ranks and least squares, by the singular values that count.
 
-use super::{
-    LinalgError,
+use crate::{
+    Error, Result,
     decompose::{singular_values, thin_svd},
     matrices::{Matrices, Pairs, Stack},
     solve::same_rows,
 };
-use crate::{Result, Tensor};
+use bitnet_core::Tensor;
 use faer::{Mat, MatRef, linalg::solvers::Svd};
 
 /// The least-squares solutions of `a x = b`.
@@ -24,7 +24,7 @@ pub struct Lstsq {
 /// it is `max(M, N)` times the epsilon of f32. `a: [..., M, N]` → `[..., N, M]`. Computed in f64 and rounded once.
 ///
 /// # Errors
-/// Where `rcond` is negative or NaN, the iteration does not converge, and as for every function of [`crate::linalg`].
+/// Where `rcond` is negative or NaN, the iteration does not converge, and as for every function of [this crate](crate).
 pub fn pinv(a: &Tensor, rcond: Option<f64>) -> Result<Tensor> {
     let a = Matrices::read("pinv", a)?;
     let rcond = tolerance(a.op, rcond)?.unwrap_or_else(|| resolution(&a));
@@ -40,7 +40,7 @@ pub fn pinv(a: &Tensor, rcond: Option<f64>) -> Result<Tensor> {
 /// of f32. `a: [..., M, N]` → int64 `[...]`.
 ///
 /// # Errors
-/// Where `tol` is negative or NaN, the iteration does not converge, and as for every function of [`crate::linalg`].
+/// Where `tol` is negative or NaN, the iteration does not converge, and as for every function of [this crate](crate).
 pub fn matrix_rank(a: &Tensor, tol: Option<f64>) -> Result<Tensor> {
     let a = Matrices::read("matrix_rank", a)?;
     let tol = tolerance(a.op, tol)?;
@@ -110,11 +110,9 @@ fn resolution(a: &Matrices) -> f64 {
     a.rows.max(a.cols) as f64 * f64::from(f32::EPSILON)
 }
 
-fn tolerance(op: &'static str, tolerance: Option<f64>) -> Result<Option<f64>, LinalgError> {
+fn tolerance(op: &'static str, tolerance: Option<f64>) -> Result<Option<f64>> {
     match tolerance {
-        Some(tolerance) if tolerance.is_nan() || tolerance < 0.0 => {
-            Err(LinalgError::Tolerance { op, tolerance })
-        }
+        Some(tolerance) if tolerance.is_nan() || tolerance < 0.0 => Err(Error::Tolerance { op, tolerance }),
         _ => Ok(tolerance),
     }
 }

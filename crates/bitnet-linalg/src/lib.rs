@@ -17,7 +17,7 @@ mod solve;
 
 pub use decompose::{cholesky, lu, qr, svd, svdvals};
 pub use eigen::{Eig, eig, eigh};
-pub use error::LinalgError;
+pub use error::{Error, Result};
 pub use least_squares::{Lstsq, lstsq, matrix_rank, pinv};
 pub use norm::{MatrixNorm, cond, matrix_norm};
 pub use solve::{det, inverse, slogdet, solve};

@@ -1,7 +1,7 @@
 //! Matrices as products of simpler ones.
 
-use super::{LinalgError, matrices::Matrices};
-use crate::{Result, Tensor};
+use crate::{Error, Result, matrices::Matrices};
+use bitnet_core::Tensor;
 use faer::{
     Mat, MatRef, Side,
     linalg::{
@@ -14,7 +14,7 @@ use faer::{
 /// `r: [..., K, N]` with `K = min(M, N)`. Computed in f64 and rounded once.
 ///
 /// # Errors
-/// As for every function of [`crate::linalg`].
+/// As for every function of [this crate](crate).
 pub fn qr(a: &Tensor) -> Result<(Tensor, Tensor)> {
     let a = Matrices::read("qr", a)?;
     let (mut q, mut r) = (a.stack(&[a.rows, a.rank()]), a.stack(&[a.rank(), a.cols]));
@@ -30,7 +30,7 @@ pub fn qr(a: &Tensor) -> Result<(Tensor, Tensor)> {
 /// `u: [..., M, K]`, `s: [..., K]`, `vt: [..., K, N]` with `K = min(M, N)`. Computed in f64 and rounded once.
 ///
 /// # Errors
-/// Where the iteration does not converge, and as for every function of [`crate::linalg`].
+/// Where the iteration does not converge, and as for every function of [this crate](crate).
 pub fn svd(a: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let a = Matrices::read("svd", a)?;
     let k = a.rank();
@@ -61,7 +61,7 @@ pub fn svdvals(a: &Tensor) -> Result<Tensor> {
 /// triangle of `a` is read. Computed in f64 and rounded once.
 ///
 /// # Errors
-/// Where a matrix is not square or not positive definite, and as for every function of [`crate::linalg`].
+/// Where a matrix is not square or not positive definite, and as for every function of [this crate](crate).
 pub fn cholesky(a: &Tensor) -> Result<Tensor> {
     let a = Matrices::read_square("cholesky", a)?;
     let mut l = a.stack(&[a.rows, a.rows]);
@@ -76,7 +76,7 @@ pub fn cholesky(a: &Tensor) -> Result<Tensor> {
 /// `scipy.linalg.lu`. Singular matrices have zeros on the diagonal of `u`. Computed in f64 and rounded once.
 ///
 /// # Errors
-/// As for every function of [`crate::linalg`].
+/// As for every function of [this crate](crate).
 pub fn lu(a: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let a = Matrices::read("lu", a)?;
     let (m, k) = (a.rows, a.rank());
@@ -116,20 +116,20 @@ fn eliminated(x: MatRef<'_, f64>) -> (Vec<usize>, Mat<f64>) {
     (from, a)
 }
 
-pub(super) fn thin_svd(op: &'static str, matrix: usize, x: MatRef<'_, f64>) -> Result<Svd<f64>> {
-    Ok(x.thin_svd().map_err(|_| LinalgError::NoConvergence { op, matrix })?)
+pub(crate) fn thin_svd(op: &'static str, matrix: usize, x: MatRef<'_, f64>) -> Result<Svd<f64>> {
+    x.thin_svd().map_err(|_| Error::NoConvergence { op, matrix })
 }
 
 /// The singular values of one matrix, descending.
-pub(super) fn singular_values(op: &'static str, matrix: usize, x: MatRef<'_, f64>) -> Result<Vec<f64>> {
+pub(crate) fn singular_values(op: &'static str, matrix: usize, x: MatRef<'_, f64>) -> Result<Vec<f64>> {
     if x.nrows() == 0 || x.ncols() == 0 {
         return Ok(Vec::new());
     }
-    Ok(x.singular_values().map_err(|_| LinalgError::NoConvergence { op, matrix })?)
+    x.singular_values().map_err(|_| Error::NoConvergence { op, matrix })
 }
 
 fn llt(op: &'static str, matrix: usize, x: MatRef<'_, f64>) -> Result<Llt<f64>> {
     let refuse =
-        |LltError::NonPositivePivot { index: pivot }| LinalgError::NotPositiveDefinite { op, matrix, pivot };
-    Ok(x.llt(Side::Lower).map_err(refuse)?)
+        |LltError::NonPositivePivot { index: pivot }| Error::NotPositiveDefinite { op, matrix, pivot };
+    x.llt(Side::Lower).map_err(refuse)
 }

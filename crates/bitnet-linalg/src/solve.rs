@@ -1,10 +1,10 @@
 //! Linear systems, inverses and determinants, by elimination with partial pivoting.
 
-use super::{
-    LinalgError,
+use crate::{
+    Error, Result,
     matrices::{Matrices, Pairs, Stack},
 };
-use crate::{Error, Result, Shape, Tensor};
+use bitnet_core::{Shape, Tensor};
 use faer::{
     MatRef,
     linalg::solvers::{DenseSolveCore, PartialPivLu, Solve},
@@ -15,7 +15,7 @@ use faer::{
 ///
 /// # Errors
 /// Where a matrix is not square or is singular (also where a pivot is nothing but the rounding errors that made it, for which
-/// NumPy returns noise), the shapes do not fit, and as for every function of [`crate::linalg`].
+/// NumPy returns noise), the shapes do not fit, and as for every function of [this crate](crate).
 pub fn solve(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let op = "solve";
     let device = a.device();
@@ -51,7 +51,7 @@ pub fn inverse(a: &Tensor) -> Result<Tensor> {
 /// The determinant of each matrix. `a: [..., N, N]` → `[...]`. Computed in f64 and rounded once; that of a matrix `[0, 0]` is 1.
 ///
 /// # Errors
-/// Where a matrix is not square, and as for every function of [`crate::linalg`].
+/// Where a matrix is not square, and as for every function of [this crate](crate).
 pub fn det(a: &Tensor) -> Result<Tensor> {
     let a = Matrices::read_square("det", a)?;
     let mut y = a.stack(&[]);
@@ -79,21 +79,19 @@ pub fn slogdet(a: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((signs.finish()?, logs.finish()?))
 }
 
-pub(super) fn same_rows(a: &Matrices, b: &Matrices) -> Result<()> {
+pub(crate) fn same_rows(a: &Matrices, b: &Matrices) -> Result<()> {
     if a.rows == b.rows {
         return Ok(());
     }
     let (expected, got) = (Shape::from([a.rows, b.cols]), Shape::from([b.rows, b.cols]));
-    Err(Error::Shape { op: a.op, expected, got })
+    Err(bitnet_core::Error::Shape { op: a.op, expected, got }.into())
 }
 
 /// The factors of a matrix that has an inverse.
 fn regular(op: &'static str, matrix: usize, x: MatRef<'_, f64>) -> Result<PartialPivLu<f64>> {
     let factors = x.partial_piv_lu();
     match (0..x.nrows()).find(|&pivot| is_rounding(&factors, pivot)) {
-        Some(pivot) => {
-            Err(LinalgError::Singular { op, matrix, pivot, value: factors.U()[(pivot, pivot)] }.into())
-        }
+        Some(pivot) => Err(Error::Singular { op, matrix, pivot, value: factors.U()[(pivot, pivot)] }),
         None => Ok(factors),
     }
 }

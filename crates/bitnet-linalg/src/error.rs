@@ -1,11 +1,11 @@
 //! Errors of linear algebra.
 
-use crate::{dtype::DType, shape::Shape};
+use bitnet_core::{DType, Shape};
 
 /// Why a matrix was refused. `matrix` counts the matrices of the batch in row-major order.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LinalgError {
+pub enum Error {
     /// The elements are not f32.
     #[error("{op}: expected float32 elements, got {got}; cast the tensor to float32 first")]
     NotF32 {
@@ -90,4 +90,10 @@ pub enum LinalgError {
         /// What was asked for.
         tolerance: f64,
     },
+    /// The shapes do not fit together, or a result could not be stored.
+    #[error(transparent)]
+    Tensor(#[from] bitnet_core::Error),
 }
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,7 +1,7 @@
 //! Eigenvalues and eigenvectors.
 
-use super::{LinalgError, matrices::Matrices};
-use crate::{Result, Tensor};
+use crate::{Error, Result, matrices::Matrices};
+use bitnet_core::Tensor;
 use faer::{Side, c64, linalg::solvers::Eigen};
 
 /// Eigenvalues and right eigenvectors of real matrices, which may be complex: `a (vectors) = (vectors) diag(values)`.
@@ -21,12 +21,12 @@ pub struct Eig {
 /// `w: [..., N]`, `v: [..., N, N]`. Only the lower triangle of `a` is read. Computed in f64 and rounded once.
 ///
 /// # Errors
-/// Where a matrix is not square or the iteration does not converge, and as for every function of [`crate::linalg`].
+/// Where a matrix is not square or the iteration does not converge, and as for every function of [this crate](crate).
 pub fn eigh(a: &Tensor) -> Result<(Tensor, Tensor)> {
     let a = Matrices::read_square("eigh", a)?;
     let (mut w, mut v) = (a.stack(&[a.rows]), a.stack(&[a.rows, a.rows]));
     for (matrix, x) in a.iter().filter(|_| a.rows > 0) {
-        let failed = |_| LinalgError::NoConvergence { op: a.op, matrix };
+        let failed = |_| Error::NoConvergence { op: a.op, matrix };
         let factors = x.self_adjoint_eigen(Side::Lower).map_err(failed)?;
         w.extend(factors.S().column_vector().iter().copied());
         v.push(factors.U());
@@ -38,14 +38,14 @@ pub fn eigh(a: &Tensor) -> Result<(Tensor, Tensor)> {
 /// neighbouring conjugate pairs. `a: [..., N, N]`. Computed in f64 and rounded once.
 ///
 /// # Errors
-/// Where a matrix is not square or the iteration does not converge, and as for every function of [`crate::linalg`].
+/// Where a matrix is not square or the iteration does not converge, and as for every function of [this crate](crate).
 pub fn eig(a: &Tensor) -> Result<Eig> {
     let a = Matrices::read_square("eig", a)?;
     let n = a.rows;
     let (mut re, mut im) = (a.stack(&[n]), a.stack(&[n]));
     let (mut vectors_re, mut vectors_im) = (a.stack(&[n, n]), a.stack(&[n, n]));
     for (matrix, x) in a.iter().filter(|_| n > 0) {
-        let factors = x.eigen().map_err(|_| LinalgError::NoConvergence { op: a.op, matrix })?;
+        let factors = x.eigen().map_err(|_| Error::NoConvergence { op: a.op, matrix })?;
         let values = factors.S().column_vector();
         re.extend(values.iter().map(|z| z.re));
         im.extend(values.iter().map(|z| z.im));

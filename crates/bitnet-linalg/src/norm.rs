@@ -1,7 +1,7 @@
 //! Norms and condition numbers of matrices.
 
-use super::{LinalgError, decompose::singular_values, matrices::Matrices};
-use crate::{Result, Tensor};
+use crate::{Error, Result, decompose::singular_values, matrices::Matrices};
+use bitnet_core::Tensor;
 use faer::MatRef;
 
 /// A norm of matrices, as the `ord` of `numpy.linalg.matrix_norm`.
@@ -22,7 +22,7 @@ pub enum MatrixNorm {
 /// A norm of each matrix; 0 for one without elements. `a: [..., M, N]` → `[...]`. Computed in f64 and rounded once.
 ///
 /// # Errors
-/// Where the iteration for singular values does not converge, and as for every function of [`crate::linalg`].
+/// Where the iteration for singular values does not converge, and as for every function of [this crate](crate).
 pub fn matrix_norm(a: &Tensor, norm: MatrixNorm) -> Result<Tensor> {
     let a = Matrices::read("matrix_norm", a)?;
     let mut y = a.stack(&[]);
@@ -42,12 +42,12 @@ pub fn matrix_norm(a: &Tensor, norm: MatrixNorm) -> Result<Tensor> {
 /// in f64 and rounded once.
 ///
 /// # Errors
-/// Where the matrices have no elements, the iteration does not converge, and as for every function of [`crate::linalg`].
+/// Where the matrices have no elements, the iteration does not converge, and as for every function of [this crate](crate).
 pub fn cond(a: &Tensor) -> Result<Tensor> {
     let shape = a.shape();
     let a = Matrices::read("cond", a)?;
     if a.rank() == 0 {
-        return Err(LinalgError::Empty { op: a.op, got: shape }.into());
+        return Err(Error::Empty { op: a.op, got: shape });
     }
     let mut y = a.stack(&[]);
     for (matrix, x) in a.iter() {
