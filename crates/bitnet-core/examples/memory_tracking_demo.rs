@@ -1,7 +1,7 @@
 //! Runs a small made-up decode with one mistake in it, and shows what the pool remembers.
 //!
 //! `cargo run --example memory_tracking_demo --package bitnet-core --release [-- FOLDER]`, where FOLDER receives
-//! `memory.json` and `timeline.json` for `chrome://tracing`.
+//! `memory.html` with a plot, `memory.json` and `timeline.json` for `chrome://tracing`.
 
 use std::error::Error;
 use std::path::Path;
@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let folder = Path::new(&folder);
         std::fs::write(folder.join("memory.json"), snapshot.to_json())?;
         std::fs::write(folder.join("timeline.json"), snapshot.to_chrome_trace())?;
-        println!("\nwrote memory.json and timeline.json to {}", folder.display());
+        std::fs::write(folder.join("memory.html"), snapshot.to_html())?;
+        println!("\nwrote memory.html, memory.json and timeline.json to {}", folder.display());
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What a pool remembers about its blocks, and how it tells.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::collections::BTreeSet;
 use std::thread;
 
@@ -199,4 +201,46 @@ fn a_recorded_loop_is_found_to_be_ping_pong() {
     let findings = analyse(&pool.snapshot().trace(0));
     let kinds: Vec<_> = findings.iter().map(|finding| finding.evidence.pattern()).collect();
     assert_eq!(kinds, [Pattern::PingPong], "{findings:?}");
+}
+
+/// The corners of the area of a series, in the order of the page.
+fn areas(page: &str) -> Vec<Vec<[f64; 2]>> {
+    let outlines = page.split("points=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let corner = |corner: &str| {
+        let (x, y) = corner.split_once(',').unwrap();
+        [x.parse().unwrap(), y.parse().unwrap()]
+    };
+    outlines.map(|outline| outline.split_whitespace().map(corner).collect()).collect()
+}
+
+#[test]
+fn the_page_draws_what_every_owner_held() {
+    let pool = pool(Tracking::Records);
+    let _weights = pool.alloc_tagged(3 << 20, "weights").unwrap();
+    drop(pool.alloc_tagged(1 << 20, "<hidden>").unwrap());
+    let page = pool.snapshot().to_html();
+    assert!(page.contains("<td>3.0 MiB<td>3.0 MiB<td>1</tr>"), "weights: at most, now, blocks");
+    assert!(page.contains("&lt;hidden><td>1.0 MiB<td>0 B<td>0</tr>") && !page.contains("<hidden>"));
+    let areas = areas(&page);
+    let height = |area: &[[f64; 2]]| {
+        let half = area.len() / 2;
+        let heights =
+            area[..half].iter().zip(area[half..].iter().rev()).map(|(above, below)| below[1] - above[1]);
+        heights.fold(0.0, f64::max)
+    };
+    let [weights, hidden] = [0, 1].map(|series| height(&areas[series]));
+    assert!(areas.len() == 2 && (weights / hidden - 3.0).abs() < 0.01, "{weights} over {hidden}");
+}
+
+#[test]
+fn the_page_of_an_unused_pool_and_of_many_owners_can_be_drawn() {
+    let owners: Vec<&'static str> = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"].to_vec();
+    let pool = pool(Tracking::Records);
+    assert!(areas(&pool.snapshot().to_html()).is_empty());
+    pool.set_history(16);
+    let _blocks: Vec<Block> = owners.iter().map(|owner| pool.alloc_tagged(4096, owner).unwrap()).collect();
+    (0..1000).for_each(|_| drop(pool.alloc_tagged(64, "short").unwrap()));
+    let page = pool.snapshot().to_html();
+    assert_eq!(areas(&page).len(), 8, "seven owners and the others");
+    assert!(page.contains("others<td>") && page.contains("older blocks are forgotten"));
 }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Snapshot;
 use super::record::Record;
-use super::trace::Change;
+use super::{Event, Snapshot};
 
 impl Snapshot {
     /// All of it as one JSON object; times are nanoseconds since the pool was made, sizes bytes.
@@ -84,23 +83,12 @@ impl Snapshot {
 
     /// Live bytes of recorded blocks after every change.
     fn counter(&self) -> Vec<Value> {
-        let mut sizes = BTreeMap::new();
-        let mut live = 0;
-        let trace = self.trace(0);
-        let point = |event: &super::Event| {
-            match event.change {
-                Change::Alloc { id, bytes } => {
-                    sizes.insert(id, bytes);
-                    live += bytes;
-                }
-                Change::Free { id } => live -= sizes.remove(&id).unwrap_or(0),
-                Change::Grow { .. } => return None,
-            }
-            Some(
-                json!({ "ph": "C", "pid": 0, "name": "live bytes", "ts": micros(event.at), "args": { "live": live } }),
-            )
+        let mut live = 0usize;
+        let point = |(event, change): (&Event, isize)| {
+            live = live.wrapping_add_signed(change);
+            json!({ "ph": "C", "pid": 0, "name": "live bytes", "ts": micros(event.at), "args": { "live": live } })
         };
-        trace.events().iter().filter_map(point).collect()
+        self.trace(0).changes().map(point).collect()
     }
 }
 

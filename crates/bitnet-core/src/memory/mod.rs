@@ -16,6 +16,7 @@ mod export;
 mod host;
 mod large;
 mod movable;
+mod page;
 pub mod patterns;
 mod pool;
 pub mod pressure;

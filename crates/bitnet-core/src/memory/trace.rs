@@ -1,5 +1,6 @@
 //! A trace: what happened to memory, in order of time.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// What an event changed.
@@ -62,6 +63,22 @@ impl Trace {
     /// The events in order of time.
     pub fn events(&self) -> &[Event] {
         &self.events
+    }
+
+    /// Events that change how much is live, with the difference in bytes.
+    pub(super) fn changes(&self) -> impl Iterator<Item = (&Event, isize)> {
+        let mut sizes = HashMap::new();
+        self.events.iter().filter_map(move |event| {
+            let difference = match event.change {
+                Change::Alloc { id, bytes } => {
+                    sizes.insert((event.device, id), bytes);
+                    bytes.cast_signed()
+                }
+                Change::Free { id } => -sizes.remove(&(event.device, id))?.cast_signed(),
+                Change::Grow { .. } => return None,
+            };
+            Some((event, difference))
+        })
     }
 
     /// One trace of several, such as those of all devices.
