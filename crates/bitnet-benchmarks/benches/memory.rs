@@ -3,12 +3,12 @@
 //! With `--features peers` the process runs on mimalloc, and what is called "system" here is then mimalloc.
 
 use bitnet_benchmarks::criterion;
+use bitnet_benchmarks::traces::{self, Recording};
 use bitnet_core::memory::cleanup::{Scheduler, Strategy};
 use bitnet_core::memory::pressure::{Monitor, Thresholds};
 use bitnet_core::memory::{Block, HybridMemoryPool, Movable, Tracking, patterns};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -100,41 +100,12 @@ fn track(c: &mut Criterion) {
     }
 }
 
-/// Sizes and slots of a synthetic trace in the manner of a decode: nine in ten blocks are activations of 64 B to 32 KiB,
-/// the others are up to 1 MiB; each replaces what its slot held. One in eight dies on the other thread.
-fn trace(seed: u64) -> Vec<(usize, usize)> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize
-    };
-    let mut size = || if next() % 10 == 0 { (64 << 10) + next() % (960 << 10) } else { 64 << (next() % 10) };
-    let sizes: Vec<usize> = (0..20_000).map(|_| size()).collect();
-    sizes.into_iter().enumerate().map(|(i, bytes)| (bytes, i * 7 % SLOTS)).collect()
-}
-
-const SLOTS: usize = 64;
-
-/// Time in which two threads replay their traces, `rounds` times.
-fn replay<B: Send>(rounds: u64, allocate: impl Fn(usize) -> B + Sync) -> Duration {
-    let (to_other, from_one) = sync_channel::<B>(SLOTS);
-    let (to_one, from_other) = sync_channel::<B>(SLOTS);
+/// Two threads that each replay the steady part of a recording, `rounds` times, on one allocator.
+fn replay<B>(recording: &Recording, rounds: u64, allocate: impl Fn(usize) -> B + Sync) -> Duration {
     let start = Instant::now();
     thread::scope(|scope| {
-        for (seed, outbox, inbox) in [(1, to_other, from_other), (2, to_one, from_one)] {
-            let allocate = &allocate;
-            let trace = trace(seed);
-            scope.spawn(move || {
-                let mut slots: Vec<Option<B>> = (0..SLOTS).map(|_| None).collect();
-                for &(bytes, slot) in (0..rounds).flat_map(|_| &trace) {
-                    let old = slots[slot].replace(allocate(bytes));
-                    if let Some(old) = old.filter(|_| slot % 8 == 0) {
-                        // A full or closed box means that the block dies here instead.
-                        drop(outbox.try_send(old));
-                        drop(inbox.try_recv());
-                    }
-                }
-            });
+        for _ in 0..2 {
+            scope.spawn(|| (0..rounds).for_each(|_| recording.replay(recording.steady, &allocate)));
         }
     });
     start.elapsed()
@@ -142,12 +113,17 @@ fn replay<B: Send>(rounds: u64, allocate: impl Fn(usize) -> B + Sync) -> Duratio
 
 fn two_threads(c: &mut Criterion) {
     let mut group = c.benchmark_group("memory/two threads");
-    group.throughput(Throughput::Elements(2 * 20_000));
-    let pool = HybridMemoryPool::host();
-    group.bench_function("pool", |b| {
-        b.iter_custom(|rounds| replay::<Block>(rounds, |bytes| pool.alloc(bytes).expect("memory")));
-    });
-    group.bench_function(SYSTEM, |b| b.iter_custom(|rounds| replay(rounds, system)));
+    for (name, recording) in [("decode", traces::record_decode(64)), ("training", traces::record_training(4))]
+    {
+        group.throughput(Throughput::Elements(2 * recording.steady_allocations() as u64));
+        let pool = HybridMemoryPool::host();
+        group.bench_function(BenchmarkId::new(name, "pool"), |b| {
+            b.iter_custom(|rounds| replay(&recording, rounds, |bytes| pool.alloc(bytes).expect("memory")));
+        });
+        group.bench_function(BenchmarkId::new(name, SYSTEM), |b| {
+            b.iter_custom(|rounds| replay(&recording, rounds, system));
+        });
+    }
 }
 
 fn trim(c: &mut Criterion) {

@@ -9,6 +9,7 @@ pub mod peers;
 #[path = "no_peers.rs"]
 pub mod peers;
 pub mod report;
+pub mod traces;
 
 use bitnet_core::{Device, Tensor};
 use criterion::{Criterion, Throughput};
