@@ -3,9 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use bitnet_core::{
     DType,
-    interchange::npy::{Array, Descr, Header, Kind},
+    interchange::{
+        atomic::AtomicFile,
+        npy::{Array, Descr, Header, Kind},
+    },
 };
-use bitnet_model::weights::atomic::AtomicFile;
 use std::path::Path;
 
 /// Longest file that is read.

@@ -449,3 +449,17 @@ proptest! {
         let _ = safetensors::from_bytes(&device, &bytes);
     }
 }
+
+#[test]
+fn a_file_appears_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, taken) = (folder.path().join("x.npy"), folder.path().join("y.npy"));
+    let x = |values: &[f32]| Tensor::from_slice(&cpu(), [values.len()], values).unwrap();
+    npy::save(&path, &x(&[1.0, 2.0])).unwrap();
+    fs::create_dir(&taken).unwrap();
+    let refusal = npy::save(&taken, &x(&[3.0])).unwrap_err().to_string();
+    assert!(refusal.contains("y.npy: is a folder"), "{refusal}");
+    npy::save(&path, &x(&[3.0])).unwrap();
+    assert_identical(&npy::load(&cpu(), &path).unwrap(), &x(&[3.0]), "replaced");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+}

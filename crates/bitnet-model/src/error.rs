@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use bitnet_core::interchange::InterchangeError;
+
 use crate::weights::{foreign, gguf, safetensors};
 
 /// `Result` with this crate's [`Error`].
@@ -165,5 +167,14 @@ impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |error| Self::Io { path, error }
+    }
+}
+
+impl From<InterchangeError> for Error {
+    fn from(error: InterchangeError) -> Self {
+        match error {
+            InterchangeError::Io { path, source: error } => Self::Io { path, error },
+            error => Self::Core(error.into()),
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What comes from a file is not trusted: lengths are checked before memory is taken for them, and a refusal names the field.
 
+pub mod atomic;
 pub mod dlpack;
 mod error;
 #[cfg(feature = "ndarray")]

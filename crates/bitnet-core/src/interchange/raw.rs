@@ -1,6 +1,6 @@
 //! Elements as bytes, whatever their type, and files of bounded length.
 
-use super::InterchangeError;
+use super::{InterchangeError, atomic::atomic_write};
 use crate::{DType, Device, Result, Shape, Tensor, shape::MAX_DIMS};
 use std::{fs, path::Path};
 
@@ -51,5 +51,5 @@ pub(super) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, InterchangeE
 }
 
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), InterchangeError> {
-    fs::write(path, bytes).map_err(|source| InterchangeError::Io { path: path.into(), source })
+    atomic_write(path, |file| file.write(bytes))
 }

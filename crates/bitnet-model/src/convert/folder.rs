@@ -8,10 +8,10 @@ use crate::{
     config::{Activation, Family, RopeScaling},
     weights::{
         FileSlice, Source,
-        atomic::{AtomicFolder, atomic_write},
         safetensors::{Dtype, Spec, Writer},
     },
 };
+use bitnet_core::interchange::atomic::{AtomicFolder, atomic_write};
 use bitnet_quant::{Format, Scales, Ternary};
 use serde_json::{Map, Value, json};
 use std::{fs, path::Path};
@@ -35,7 +35,7 @@ pub(super) fn write(
     let config = config(checkpoint, tokenizer)?;
     let folder = AtomicFolder::create(out)?;
     fill(checkpoint, tokenizer, &config, folder.path(), target, progress)?;
-    folder.commit()
+    Ok(folder.commit()?)
 }
 
 fn fill(
@@ -68,7 +68,7 @@ fn fill(
 }
 
 fn text(path: &Path, bytes: &[u8]) -> Result<()> {
-    atomic_write(path, |file| file.write(bytes))
+    Ok(atomic_write(path, |file| file.write(bytes))?)
 }
 
 /// The tensors of a job: a projection has a scale beside it.

@@ -1,6 +1,5 @@
 //! Containers of weights: GGUF files and Hugging Face folders, read without being believed.
 
-pub mod atomic;
 pub mod foreign;
 pub mod gguf;
 mod mmap;

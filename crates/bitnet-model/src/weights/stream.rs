@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::atomic::AtomicFile;
+use bitnet_core::interchange::atomic::AtomicFile;
+
 use crate::{Error, Result};
 
 /// The data of a file whose head says how large each tensor is.
@@ -49,7 +50,11 @@ impl TensorStream {
 
     /// Gives the file its name.
     pub(super) fn finish(self) -> Result<()> {
-        if self.complete == self.sizes.len() { self.file.commit() } else { Err(self.mismatch(self.filled)) }
+        if self.complete == self.sizes.len() {
+            Ok(self.file.commit()?)
+        } else {
+            Err(self.mismatch(self.filled))
+        }
     }
 
     fn mismatch(&self, given: usize) -> Error {

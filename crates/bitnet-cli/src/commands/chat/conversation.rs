@@ -167,7 +167,7 @@ impl Chat<'_> {
         ensure!(!path.is_empty(), "expected /save FILE");
         let path = expanded(path);
         let text = serde_json::to_string_pretty(&self.messages)?;
-        bitnet_model::weights::atomic::atomic_write(&path, |file| file.write(text.as_bytes()))?;
+        bitnet_core::interchange::atomic::atomic_write(&path, |file| file.write(text.as_bytes()))?;
         self.ui.note(format!("{} messages saved to {}", self.messages.len(), path.display()));
         Ok(())
     }

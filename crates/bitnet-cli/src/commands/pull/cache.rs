@@ -39,7 +39,7 @@ impl Repo {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        bitnet_model::weights::atomic::atomic_write(&path, |file| file.write(commit.as_bytes()))?;
+        bitnet_core::interchange::atomic::atomic_write(&path, |file| file.write(commit.as_bytes()))?;
         Ok(())
     }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::{Error, Result};
+use super::InterchangeError as Error;
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 const BUFFER: usize = 1 << 20;
 
@@ -21,11 +23,11 @@ impl AtomicFile {
     /// Starts to write what is to become `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] if the folder of `path` cannot be written.
+    /// [`InterchangeError::Io`](Error::Io) if the folder of `path` cannot be written.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let path = replaceable(&path).map_err(Error::io(&path))?;
-        let temporary = temporary_in(folder_of(&path)).map_err(Error::io(&path))?;
+        let path = replaceable(&path).map_err(io_error(&path))?;
+        let temporary = temporary_in(folder_of(&path)).map_err(io_error(&path))?;
         Ok(Self { path, out: BufWriter::with_capacity(BUFFER, temporary) })
     }
 
@@ -37,18 +39,18 @@ impl AtomicFile {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// [`Error::Io`], for example when the disk is full.
+    /// [`InterchangeError::Io`](Error::Io), for example when the disk is full.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(Error::io(&self.path))
+        self.out.write_all(bytes).map_err(io_error(&self.path))
     }
 
     /// Brings the content to the disk, then gives the file its name.
     ///
     /// # Errors
-    /// [`Error::Io`]; whatever had the name before is still there.
+    /// [`InterchangeError::Io`](Error::Io); whatever had the name before is still there.
     pub fn commit(self) -> Result<()> {
         let Self { path, out } = self;
-        commit(&path, out).map_err(Error::io(path))
+        commit(&path, out).map_err(io_error(path))
     }
 }
 
@@ -82,7 +84,7 @@ fn commit(path: &Path, out: BufWriter<NamedTempFile>) -> io::Result<()> {
 /// Writes `path` through `write`: all of it, or nothing.
 ///
 /// # Errors
-/// What `write` returns, and [`Error::Io`]; in both cases nothing is left behind and an older `path` is intact.
+/// What `write` returns, and [`InterchangeError::Io`](Error::Io); in both cases nothing is left behind and an older `path` is intact.
 pub fn atomic_write<E: From<Error>>(
     path: impl Into<PathBuf>,
     write: impl FnOnce(&mut AtomicFile) -> Result<(), E>,
@@ -104,14 +106,14 @@ impl AtomicFolder {
     /// would be read as parts of it.
     ///
     /// # Errors
-    /// [`Error::Io`] if something is there, or the folder around it cannot be written.
+    /// [`InterchangeError::Io`](Error::Io) if something is there, or the folder around it cannot be written.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let temporary = vacant(&path).and_then(|()| {
             fs::create_dir_all(folder_of(&path))?;
             tempfile::Builder::new().prefix(".").suffix(".tmp").tempdir_in(folder_of(&path))
         });
-        Ok(Self { temporary: temporary.map_err(Error::io(&path))?, path })
+        Ok(Self { temporary: temporary.map_err(io_error(&path))?, path })
     }
 
     /// Where its files are written meanwhile.
@@ -122,7 +124,7 @@ impl AtomicFolder {
     /// Gives the folder its name.
     ///
     /// # Errors
-    /// [`Error::Io`]; nothing is left behind then.
+    /// [`InterchangeError::Io`](Error::Io); nothing is left behind then.
     pub fn commit(self) -> Result<()> {
         let Self { path, temporary } = self;
         let publish = || {
@@ -130,7 +132,7 @@ impl AtomicFolder {
             fs::rename(temporary.path(), &path)?;
             sync_folder(folder_of(&path))
         };
-        let published = publish().map_err(Error::io(&path));
+        let published = publish().map_err(io_error(&path));
         // After the rename nothing has the temporary name any more.
         if published.is_ok() {
             let _ = temporary.keep();
@@ -164,6 +166,12 @@ fn readable(folder: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn readable(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// Attaches the path to an error of the operating system.
+fn io_error(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::Io { path, source }
 }
 
 fn folder_of(path: &Path) -> &Path {
