@@ -1,7 +1,6 @@
 //! Cleanup strategies, their scheduler, and compaction.
 //!
-//! This and the other `memory` tests run under ThreadSanitizer, on a nightly toolchain with `rust-src`:
-//! `RUSTFLAGS=-Zsanitizer=thread cargo test -Zbuild-std --target x86_64-unknown-linux-gnu -p bitnet-core --test memory --test memory_cleanup --test memory_tracking`.
+//! This and the other `memory` tests run under ThreadSanitizer in `.ci/sanitize`.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ptr;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use super::large::{Fragmentation, Large, Span, distance};
 use super::movable::unguarded;
 use super::pool::Shared;
+use super::sync::RwLock;
 use super::{Block, Bytes, HybridMemoryPool};
 
 /// What a compaction did, as counted before and after.

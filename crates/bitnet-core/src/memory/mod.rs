@@ -25,6 +25,7 @@ mod record;
 mod small;
 mod snapshot;
 mod stats;
+mod sync;
 mod trace;
 mod tracker;
 pub mod usage;

@@ -1,7 +1,7 @@
 //! The pool.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::block::{Source, dangling};
 use super::large::{Fit, Fragmentation, Growth, Large, Span};
@@ -13,6 +13,7 @@ use super::small::{
 };
 use super::snapshot::Snapshot;
 use super::stats::{Counts, Meter};
+use super::sync::{Mutex, MutexGuard};
 use super::trace::Change;
 use super::tracker::{Ticket, Tracker, Tracking};
 use super::{Block, DEFAULT_ALIGN, Host, MAX_ALIGN, MemoryError, RawAlloc, Result, Stats};
@@ -154,8 +155,9 @@ impl HybridMemoryPool {
     /// Gives back what no allocation touched for `generations` calls of this function, and returns how many bytes that
     /// was. What is in use again and again between two calls stays, however much it is.
     pub fn trim_generation(&self, generations: u64) -> usize {
-        let unmoved: Vec<Slot> =
-            self.0.caches().iter().flat_map(|cache| cache.lock().drain_if_idle()).collect();
+        // Kept as in `trim`.
+        let caches = self.0.caches();
+        let unmoved: Vec<Slot> = caches.iter().flat_map(|cache| cache.lock().drain_if_idle()).collect();
         let mut central = self.0.central();
         central.put_small(unmoved);
         for slab in central.slabs.drain_unused() {
@@ -304,7 +306,9 @@ impl Shared {
         if released >= bytes {
             return released;
         }
-        let cached: Vec<Slot> = self.caches().iter().flat_map(|cache| cache.lock().drain()).collect();
+        // Kept until the blocks are back in their slabs: a thread that reclaims meanwhile waits instead of being refused.
+        let caches = self.caches();
+        let cached: Vec<Slot> = caches.iter().flat_map(|cache| cache.lock().drain()).collect();
         let mut central = self.central();
         central.put_small(cached);
         for slab in central.slabs.drain_unused() {

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 
 use super::large::{Span, distance, offset};
 use super::pool::Shared;
 use super::stats::Counts;
+use super::sync::{Mutex, MutexGuard, thread_local};
 
 /// Largest block that comes from a size class.
 pub(super) const SMALL_MAX: usize = 64 << 10;

@@ -1,7 +1,9 @@
 //! What a pool counts: exact at every moment no other thread is inside an allocation.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::sync::AtomicUsize;
 
 /// What a pool holds and did, in bytes and counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,12 +5,13 @@
 
 use std::backtrace::Backtrace;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::record::{Lifetime, Record};
 use super::snapshot::SizeCount;
+use super::sync::{AtomicU8, AtomicUsize, Mutex, MutexGuard};
 use super::trace::{Change, Event};
 
 /// How much a pool remembers. A block keeps to the level at which it was allocated.
