@@ -306,6 +306,18 @@ fn what_is_cached_is_reclaimed_for_two_threads_at_once() {
     });
 }
 
+/// A slab of four, of which a thread fetches two at a time.
+#[test]
+fn what_another_thread_fetches_is_not_lost_meanwhile() {
+    explore(|| {
+        let here = Fixture::with_budget(4 * SMALL / 2);
+        let there = here.spawn(|there| there.write(SMALL / 2));
+        let blocks = [(); 3].map(|()| here.write(SMALL / 2));
+        drop((blocks, there.join().unwrap()));
+        here.settle(4);
+    });
+}
+
 #[test]
 fn a_budget_holds_for_all_threads_together() {
     explore(|| {

@@ -8,7 +8,7 @@ use super::large::{Fit, Fragmentation, Growth, Large, Span};
 use super::movable::Registry;
 use super::record::Owner;
 use super::small::{
-    QUANTUM, SMALL_MAX, Slabs, Slot, ThreadCache, batch, class_len, class_of, slab_len, thread_number,
+    Bins, QUANTUM, SMALL_MAX, Slabs, Slot, ThreadCache, batch, class_len, class_of, slab_len, thread_number,
     with_cache,
 };
 use super::snapshot::Snapshot;
@@ -241,22 +241,21 @@ impl Shared {
     }
 
     fn take_small(self: &Arc<Self>, class: usize) -> Result<Span> {
-        let slot = match with_cache(self, |bins| bins.pop(class)) {
+        let slot = match with_cache(self, |bins| bins.pop(class).or_else(|| self.refill(class, bins))) {
             Some(Some(slot)) => slot,
-            Some(None) => self.refill(class, batch(class))?,
-            None => self.refill(class, 1)?,
+            _ => self.with_reclaim(|central, fit| central.take_small(class, 1, fit))?.0,
         };
         Ok(Span { start: slot.start, len: class_len(class), home: slot.home })
     }
 
-    /// Fetches `count` slots of the class, one for the caller and the others for this thread's cache.
+    /// Fetches slots of the class, one for the caller and the others for its cache, if that takes no reclaim. The cache stays locked, or the
+    /// others would for a moment be nowhere that a reclaim looks.
     #[cold]
-    fn refill(self: &Arc<Self>, class: usize, count: usize) -> Result<Slot> {
-        let (slot, others) = self.with_reclaim(|central, fit| central.take_small(class, count, fit))?;
-        if !others.is_empty() {
-            with_cache(self, |bins| bins.extend(class, others));
-        }
-        Ok(slot)
+    fn refill(&self, class: usize, bins: &mut Bins) -> Option<Slot> {
+        let fetched = self.watched(|central| central.take_small(class, batch(class), Fit::Preferred));
+        let (slot, others) = fetched.ok()?;
+        bins.extend(class, others);
+        Some(slot)
     }
 
     pub fn take_large(&self, bytes: usize) -> Result<Span> {
@@ -276,23 +275,22 @@ impl Shared {
     }
 
     pub fn give_small(self: &Arc<Self>, class: usize, slot: Slot) {
-        match with_cache(self, |bins| bins.push(class, slot)) {
-            Some(false) => {}
-            Some(true) => self.shed(class),
-            None => {
-                let mut central = self.central();
-                central.counts.frees += 1;
-                central.put_small(vec![slot]);
+        let kept = with_cache(self, |bins| {
+            if bins.push(class, slot) {
+                self.shed(class, bins);
             }
+        });
+        if kept.is_none() {
+            let mut central = self.central();
+            central.counts.frees += 1;
+            central.put_small(vec![slot]);
         }
     }
 
-    /// Moves half of a class from this thread's cache back to the slabs.
+    /// Moves half of a class from a cache, which stays locked meanwhile, back to the slabs.
     #[cold]
-    fn shed(self: &Arc<Self>, class: usize) {
-        if let Some(surplus) = with_cache(self, |bins| bins.shed(class)) {
-            self.central().put_small(surplus);
-        }
+    fn shed(&self, class: usize, bins: &mut Bins) {
+        self.central().put_small(bins.shed(class));
     }
 
     pub fn give_large(&self, span: Span) {
