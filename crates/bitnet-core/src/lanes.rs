@@ -27,6 +27,16 @@ pub(crate) trait Lanes: Copy {
     /// The lanes in order.
     fn to_array(self) -> [f32; LANES];
 
+    /// The nearest little-endian f16.
+    #[inline(always)]
+    fn to_f16(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (y, x) in bytes.as_chunks_mut().0.iter_mut().zip(self.to_array()) {
+            *y = math::f32_to_f16(x).to_le_bytes();
+        }
+        bytes
+    }
+
     /// `self + a * b` in two roundings.
     #[inline(always)]
     fn add_product(self, a: Self, b: Self) -> Self {

@@ -225,17 +225,19 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
-/// Value of half-precision bits.
+/// Value of half-precision bits; a NaN keeps its payload and becomes quiet.
 #[inline(always)]
 pub fn f16_to_f32(bits: u16) -> f32 {
     let magnitude = u32::from(bits & 0x7fff);
     // The exponents differ by 112; a multiplication also normalises denormals.
     let value = f32::from_bits(magnitude << 13) * f32::from_bits((127 + 112) << 23);
-    let special = if magnitude >= 0x7c00 { 0x7f80_0000 } else { 0 };
+    let special = if magnitude > 0x7c00 { 0x7fc0_0000 } else { 0x7f80_0000 };
+    let special = if magnitude >= 0x7c00 { special } else { 0 };
     f32::from_bits(value.to_bits() | special | u32::from(bits & 0x8000) << 16)
 }
 
-/// Half-precision bits of the nearest value, half to even; too large becomes infinite.
+/// Half-precision bits of the nearest value, half to even; too large becomes infinite. A NaN keeps the upper bits of its payload and becomes
+/// quiet.
 #[inline(always)]
 pub fn f32_to_f16(x: f32) -> u16 {
     let bits = x.to_bits();
@@ -244,7 +246,7 @@ pub fn f32_to_f16(x: f32) -> u16 {
     let normal = magnitude.wrapping_add(0xc800_0fff).wrapping_add(odd) >> 13;
     // 0.5 has the unit in the last place of a half-precision denormal: the addition rounds.
     let denormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
-    let special = if magnitude > 0x7f80_0000 { 0x7e00 } else { 0x7c00 };
+    let special = if magnitude > 0x7f80_0000 { 0x7e00 | (magnitude >> 13) & 0x1ff } else { 0x7c00 };
     let finite = if magnitude < 0x3880_0000 { denormal } else { normal };
     let half = if magnitude >= 0x4780_0000 { special } else { finite };
     (half | (bits >> 16) & 0x8000) as u16
@@ -254,6 +256,15 @@ pub fn f32_to_f16(x: f32) -> u16 {
 #[inline(always)]
 pub fn bf16_to_f32(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
+}
+
+/// Bfloat16 bits of the nearest value, half to even. A NaN keeps the upper bits of its payload and becomes quiet.
+#[inline(always)]
+pub fn f32_to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    let quiet = bits | 0x0040_0000;
+    ((if bits & 0x7fff_ffff > 0x7f80_0000 { quiet } else { rounded }) >> 16) as u16
 }
 
 #[cfg(test)]
@@ -345,23 +356,17 @@ mod tests {
     }
 
     #[test]
-    fn half_precision_agrees_with_the_half_crate_on_all_bits() {
+    fn sixteen_bits_agree_with_the_half_crate_on_all_bits() {
         for bits in 0..=u16::MAX {
-            let (ours, theirs) = (f16_to_f32(bits), half::f16::from_bits(bits).to_f32_const());
-            assert!(
-                ours == theirs && ours.is_sign_positive() == theirs.is_sign_positive()
-                    || ours.is_nan() && theirs.is_nan()
-            );
+            let half = half::f16::from_bits(bits).to_f32_const();
+            assert_eq!(f16_to_f32(bits).to_bits(), half.to_bits(), "{bits:x}");
         }
-        for bits in
-            (0..=u32::MAX).step_by(9973).chain(0x3300_0000..0x3300_2000).chain(0x477f_e000..0x4780_0010)
-        {
+        let borders =
+            (0x3300_0000..0x3300_2000).chain(0x477f_e000..0x4780_0010).chain(0x7f80_0000..0x7f80_0100);
+        for bits in (0..=u32::MAX).step_by(9973).chain(borders) {
             let x = f32::from_bits(bits);
-            let (ours, theirs) = (f32_to_f16(x), half::f16::from_f32_const(x));
-            assert!(
-                ours == theirs.to_bits() || theirs.is_nan() && half::f16::from_bits(ours).is_nan(),
-                "{x:e}"
-            );
+            assert_eq!(f32_to_f16(x), half::f16::from_f32_const(x).to_bits(), "{bits:x}");
+            assert_eq!(f32_to_bf16(x), half::bf16::from_f32_const(x).to_bits(), "{bits:x}");
         }
     }
 

@@ -151,6 +151,43 @@ fn conversion_to_and_from_f16_is_the_same_on_every_tier() {
 }
 
 #[test]
+fn conversion_from_bf16_is_the_same_on_every_tier() {
+    check_rows("bf16", |k, x, _| {
+        let bytes = guarded(2 * x.len(), 0xa5, |bytes| (k.write_bf16)(x, bytes));
+        let mut bits = float_bits(x.len(), |y| (k.read_bf16)(&bytes, y));
+        bits.extend(bytes.iter().map(|byte| u32::from(*byte)));
+        bits
+    });
+}
+
+#[test]
+fn every_half_is_read_the_same_on_every_tier() {
+    let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    let run =
+        |k: &Kernels| [k.read_f16, k.read_bf16].map(|read| float_bits(bytes.len() / 2, |y| read(&bytes, y)));
+    for tier in fast_tiers() {
+        assert!(run(tier) == run(&Kernels::SCALAR), "{}", tier.name);
+    }
+}
+
+/// Every sign and exponent, with all mantissas whose low bits are around a half of the last place of an f16 or a bf16.
+#[test]
+fn floats_of_all_exponents_are_rounded_the_same_on_every_tier() {
+    let low = [0, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x7fff, 0x8000, 0x8001];
+    let floats = |high: u32| (0..1u32 << 10).flat_map(move |m| low.map(|low| high << 23 | m << 13 ^ low));
+    for high in 0..1 << 9 {
+        let x: Vec<f32> = floats(high).map(f32::from_bits).collect();
+        let run = |k: &Kernels| {
+            [k.write_f16, k.write_bf16].map(|write| guarded(2 * x.len(), 0xa5, |bytes| write(&x, bytes)))
+        };
+        let expected = run(&Kernels::SCALAR);
+        for tier in fast_tiers() {
+            assert!(run(tier) == expected, "{}, sign and exponent {high:x}", tier.name);
+        }
+    }
+}
+
+#[test]
 fn activations_are_quantized_the_same_on_every_tier() {
     check_rows("quantize_activation", |k, x, _| {
         let mut row = None;

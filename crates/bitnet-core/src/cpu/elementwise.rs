@@ -138,12 +138,12 @@ impl Float for bf16 {
         self.to_f32_const()
     }
 
-    fn read(_: &Kernels, x: &[Self], y: &mut [f32]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = x.number());
+    fn read(kernels: &Kernels, x: &[Self], y: &mut [f32]) {
+        (kernels.read_bf16)(as_bytes(x), y);
     }
 
-    fn write(_: &Kernels, x: &[f32], y: &mut [Self]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = Self::from_f32_const(*x));
+    fn write(kernels: &Kernels, x: &[f32], y: &mut [Self]) {
+        (kernels.write_bf16)(x, as_bytes_mut(y));
     }
 }
 

@@ -67,6 +67,10 @@ pub struct Kernels {
     pub read_f16: fn(bytes: &[u8], y: &mut [f32]),
     /// Floats to little-endian f16.
     pub write_f16: fn(x: &[f32], bytes: &mut [u8]),
+    /// Little-endian bf16 to floats.
+    pub read_bf16: fn(bytes: &[u8], y: &mut [f32]),
+    /// Floats to little-endian bf16.
+    pub write_bf16: fn(x: &[f32], bytes: &mut [u8]),
     /// [`Glu::Relu2`].
     pub glu_relu2: GluRow,
     /// [`Glu::Silu`].
@@ -114,8 +118,10 @@ impl Kernels {
         reduce: reduce::block,
         reduce_columns: reduce::block_columns,
         deviations: reduce::deviations,
-        read_f16: convert::read_f16,
-        write_f16: convert::write_f16,
+        read_f16: convert::read_f16::<[f32; LANES]>,
+        write_f16: convert::write_f16::<[f32; LANES]>,
+        read_bf16: convert::read_bf16,
+        write_bf16: convert::write_bf16,
         glu_relu2: glu::relu2,
         glu_silu: glu::silu,
         matmul_t_f32: matmul_t::multiply::<[f32; LANES], F32, 64, 1, 1, 1>,

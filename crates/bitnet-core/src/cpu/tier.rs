@@ -71,8 +71,10 @@ macro_rules! tier {
             fn reduce(op: ops::Reduce, x: &[f32]) -> f32 = ops::reduce::block;
             fn reduce_columns(op: ops::Reduce, x: &[f32], stride: usize, y: &mut [f32]) = ops::reduce::block_columns;
             fn deviations(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]) = ops::reduce::deviations;
-            fn read_f16(bytes: &[u8], y: &mut [f32]) = ops::convert::read_f16;
-            fn write_f16(x: &[f32], bytes: &mut [u8]) = ops::convert::write_f16;
+            fn read_f16(bytes: &[u8], y: &mut [f32]) = ops::convert::read_f16::<$lanes>;
+            fn write_f16(x: &[f32], bytes: &mut [u8]) = ops::convert::write_f16::<$lanes>;
+            fn read_bf16(bytes: &[u8], y: &mut [f32]) = ops::convert::read_bf16;
+            fn write_bf16(x: &[f32], bytes: &mut [u8]) = ops::convert::write_bf16;
             fn glu_relu2(gate: &[f32], up: &[f32], y: &mut [f32]) = ops::glu::relu2;
             fn glu_silu(gate: &[f32], up: &[f32], y: &mut [f32]) = ops::glu::silu;
             fn matmul_t_f32(w: &[u8], x: &[f32], y: &mut ColumnsMut<'_>) = multiply::<$lanes, F32, 64, 1, $rows, $tokens>;
@@ -110,6 +112,8 @@ macro_rules! tier {
             deviations,
             read_f16,
             write_f16,
+            read_bf16,
+            write_bf16,
             glu_relu2,
             glu_silu,
             matmul_t_f32,

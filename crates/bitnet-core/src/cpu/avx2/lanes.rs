@@ -97,4 +97,16 @@ impl Lanes for F32x16 {
         }
         values
     }
+
+    #[inline(always)]
+    fn to_f16(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (half, bytes) in self.0.into_iter().zip(bytes.as_chunks_mut::<16>().0) {
+            // SAFETY: this code is compiled for F16C.
+            let halves = unsafe { _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(half) };
+            // SAFETY: the array has the size of the store, which needs no alignment.
+            unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), halves) };
+        }
+        bytes
+    }
 }

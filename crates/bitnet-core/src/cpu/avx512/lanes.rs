@@ -78,4 +78,14 @@ impl Lanes for F32x16 {
         unsafe { _mm512_storeu_ps(values.as_mut_ptr(), self.0) };
         values
     }
+
+    #[inline(always)]
+    fn to_f16(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        // SAFETY: this code is compiled for AVX-512.
+        let halves = unsafe { _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0) };
+        // SAFETY: the array has the size of the store, which needs no alignment.
+        unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), halves) };
+        bytes
+    }
 }
