@@ -4,7 +4,7 @@
 //! first-level cache on one thread, the fastest tier over the scalar source compiled for the least of this architecture.
 
 use bitnet_core::{
-    Bool, Device, Tensor,
+    Bool, DType, Device, Tensor,
     cpu::ceilings::{best_rate, read_bandwidth},
     cpu::kernels::Kernels,
     cpu::threads::Threads,
@@ -46,10 +46,13 @@ fn large(device: &Device, threads: &Threads, len: usize) -> bitnet_core::Result<
     let rows = Tensor::uniform(device, [len / 4096, 4096], (0.5, 2.0), &mut rng)?;
     let other = Tensor::uniform(device, [len / 4096, 4096], (0.5, 2.0), &mut rng)?;
     let row = other.narrow(0, 0, 1)?;
-    let half = rows.to_dtype(bitnet_core::DType::F16)?;
+    let half = [rows.to_dtype(DType::F16)?, other.to_dtype(DType::F16)?];
+    let brain = half[0].to_dtype(DType::BF16)?;
+    let odd = rows.reshape([len])?.narrow(0, 0, (len / 4099) * 4099)?.reshape([len / 4099, 4099])?;
+    let heads = rows.reshape([len >> 19, 128, 32, 128])?;
     let mut memory = [vec![1u64; len / 2], vec![2; len / 2]];
     type Op<'a> = &'a dyn Fn() -> bitnet_core::Result<Tensor>;
-    let ops: [(&str, usize, Op<'_>); 21] = [
+    let ops: [(&str, usize, Op<'_>); 28] = [
         ("copy", 8, &|| rows.copy()),
         ("neg", 8, &|| rows.neg()),
         ("relu2", 8, &|| rows.relu2()),
@@ -61,8 +64,11 @@ fn large(device: &Device, threads: &Threads, len: usize) -> bitnet_core::Result<
         ("mul, one row repeated", 8, &|| rows.mul(&row)),
         ("div by a number", 8, &|| rows.div_scalar(3.0)),
         ("lt", 9, &|| rows.lt(&other)),
-        ("to float16", 6, &|| rows.to_dtype(bitnet_core::DType::F16)),
-        ("add of float16", 6, &|| half.add(&half)),
+        ("to float16", 6, &|| rows.to_dtype(DType::F16)),
+        ("from float16", 6, &|| half[0].to_dtype(DType::F32)),
+        ("add of float16", 6, &|| half[0].add(&half[1])),
+        ("to bfloat16", 6, &|| rows.to_dtype(DType::BF16)),
+        ("square of bfloat16", 4, &|| brain.square()),
         ("sum", 4, &|| rows.sum((), false)),
         ("sum of rows", 4, &|| rows.sum(1, false)),
         ("sum of columns", 4, &|| rows.sum(0, false)),
@@ -71,6 +77,10 @@ fn large(device: &Device, threads: &Threads, len: usize) -> bitnet_core::Result<
         ("variance of rows", 4, &|| rows.var(1, 0, false)),
         ("softmax of rows", 8, &|| rows.softmax(1)),
         ("transpose and copy", 8, &|| rows.t()?.copy()),
+        ("transpose odd extents", 8, &|| odd.t()?.copy()),
+        ("transpose float16", 4, &|| half[0].t()?.copy()),
+        ("heads before tokens", 8, &|| heads.permute(&[0, 2, 1, 3])?.copy()),
+        ("keys by columns", 8, &|| heads.permute(&[0, 2, 3, 1])?.copy()),
     ];
     println!("{} on {} threads, {} MB of float32", device.name(), threads.len(), len >> 18);
     println!("{:24} {:>8} {:>10} {:>10}", "op", "GB/s", "of reading", "of copying");

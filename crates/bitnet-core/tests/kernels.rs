@@ -188,6 +188,43 @@ fn floats_of_all_exponents_are_rounded_the_same_on_every_tier() {
 }
 
 #[test]
+fn matrices_are_transposed_by_every_tier() {
+    let mut random = Random(14);
+    for size in [1, 2, 4, 8] {
+        for rows in [1, 2, 3, 4, 7, 8, 9, 16, 17, 31, 64, 65] {
+            for cols in [1, 2, 3, 4, 5, 8, 9, 15, 16, 31, 32, 33, 64, 67] {
+                let stride = rows + rows % 3;
+                let x = random.bytes(((cols - 1) * stride + rows) * size);
+                let places = (0..rows * cols).map(|i| (i % cols * stride + i / cols) * size);
+                let expected: Vec<u8> = places.flat_map(|at| x[at..at + size].to_vec()).collect();
+                for k in Kernels::available() {
+                    let write = |y: &mut [u8]| (k.transpose)(size, &x, stride, y, cols);
+                    let got = guarded(expected.len(), 0xa5, write);
+                    assert!(got == expected, "{}, {rows} x {cols} of {size} bytes", k.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_streamed_to_their_places_by_every_tier() {
+    let mut random = Random(15);
+    for (width, pitch) in [(1, 1), (3, 5), (31, 40), (32, 32), (64, 96), (100, 128), (129, 131)] {
+        let x = random.bytes(7 * width);
+        let len = 6 * pitch + width;
+        let expected: Vec<u8> = (0..len)
+            .map(|i| if i % pitch < width { x[i / pitch * width + i % pitch] } else { 0xa5 })
+            .collect();
+        for k in Kernels::available() {
+            let got = guarded(len, 0xa5, |y| (k.stream)(&x, width, y, pitch));
+            (k.fence)();
+            assert!(got == expected, "{}, {width} of {pitch} bytes", k.name);
+        }
+    }
+}
+
+#[test]
 fn activations_are_quantized_the_same_on_every_tier() {
     check_rows("quantize_activation", |k, x, _| {
         let mut row = None;

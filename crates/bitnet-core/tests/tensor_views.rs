@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use bitnet_core::{DType, Device, Tensor, ops};
+use bitnet_core::{DType, Device, Tensor, cpu::kernels::Kernels, ops};
 use proptest::{prelude::*, test_runner::RngSeed};
 
 /// An array that copies its elements at every step.
@@ -157,6 +157,68 @@ proptest! {
         ];
         for case in cases {
             prop_assert_eq!(bits(&case(&view, &row).unwrap()), bits(&case(&copy, &row).unwrap()));
+        }
+    }
+}
+
+/// A copy of permuted numbers against the naive model.
+fn check_permuted(device: &Device, dtype: DType, dims: &[usize], order: &[usize]) {
+    let len: usize = dims.iter().product();
+    // Exact in every type.
+    let data: Vec<f32> = (0..len).map(|i| (i * 7 % 113) as f32).collect();
+    let naive = Naive { dims: dims.to_vec(), data: data.clone() };
+    let turned: Vec<usize> = order.iter().map(|&i| dims[i]).collect();
+    let expected = naive.pick(&turned, |index| {
+        let mut from = vec![0; dims.len()];
+        order.iter().zip(index).for_each(|(&to, &i)| from[to] = i);
+        from
+    });
+    let x = Tensor::from_slice(device, dims, &data).unwrap().to_dtype(dtype).unwrap();
+    let copy = x.permute(order).unwrap().copy().unwrap();
+    assert!(copy.is_contiguous());
+    let got = copy.to_dtype(DType::F32).unwrap().to_vec::<f32>().unwrap();
+    assert!(got == expected.data, "{}, {dtype}, {dims:?} by {order:?}", device.name());
+}
+
+#[test]
+fn permuted_elements_of_every_size_are_copied_on_every_tier() {
+    let cases: [(&[usize], &[usize]); 16] = [
+        (&[0, 9, 70], &[0, 2, 1]),
+        (&[9, 0, 70], &[2, 1, 0]),
+        (&[9, 70, 0], &[1, 0, 2]),
+        (&[65, 67], &[1, 0]),
+        (&[1, 130], &[1, 0]),
+        (&[3, 1000], &[1, 0]),
+        (&[1000, 3], &[1, 0]),
+        (&[512, 256], &[1, 0]),
+        (&[5, 33, 70], &[0, 2, 1]),
+        (&[33, 5, 70], &[2, 1, 0]),
+        (&[9, 70, 2], &[2, 0, 1]),
+        (&[40, 2, 2], &[0, 2, 1]),
+        (&[3, 17, 5, 24], &[0, 2, 1, 3]),
+        (&[3, 17, 5, 24], &[0, 2, 3, 1]),
+        (&[7, 6, 5, 40], &[3, 2, 1, 0]),
+        (&[7, 6, 5, 40], &[1, 3, 0, 2]),
+    ];
+    for kernels in Kernels::available() {
+        let device = Device::open(&format!("cpu/{}", kernels.name), Some(3)).unwrap();
+        for dtype in [DType::I8, DType::BF16, DType::F32, DType::I64] {
+            for (dims, order) in cases {
+                check_permuted(&device, dtype, dims, order);
+            }
+        }
+    }
+}
+
+/// From some megabytes on, results are written past the caches.
+#[test]
+fn large_permuted_tensors_are_copied_on_every_tier() {
+    for kernels in Kernels::available() {
+        let device = Device::open(&format!("cpu/{}", kernels.name), Some(2)).unwrap();
+        for (dims, order) in
+            [([1024, 2100, 1], [1, 0, 2]), ([1100, 2047, 1], [1, 0, 2]), ([4, 560, 1000], [0, 2, 1])]
+        {
+            check_permuted(&device, DType::F32, &dims, &order);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     kernels::Kernels,
     threads::Threads,
+    transpose::Transposed,
     walk::{Run, Walk, sized},
 };
 use crate::{
@@ -18,8 +19,8 @@ const GRAIN: usize = 16_384;
 /// Bytes of a result that is written past the caches: they would not hold it until it is read, and a line that is written in part must be read
 /// first.
 const PAST_CACHES: usize = 8 << 20;
-/// Rows and columns of a square that is transposed at once.
-const SQUARE: usize = 32;
+/// Bytes that are written past the caches at a time.
+const STREAMED: usize = 4096;
 
 /// Runs `$body` with `$t` as the Rust type of a dtype of the list.
 macro_rules! by_dtype {
@@ -72,14 +73,8 @@ pub(super) trait Float: Element {
         }
     }
 
-    /// Has `f` write a tile of f32 and stores it in `y`, past the caches where that is asked for and possible.
-    fn narrow(
-        kernels: &Kernels,
-        y: &mut [Self],
-        _past_caches: bool,
-        wide: &mut Vec<f32>,
-        f: impl FnOnce(&mut [f32]),
-    ) {
+    /// Has `f` write a tile of f32 and stores it in `y`.
+    fn narrow(kernels: &Kernels, y: &mut [Self], wide: &mut Vec<f32>, f: impl FnOnce(&mut [f32])) {
         let wide = sized(wide, y.len());
         f(wide);
         Self::write(kernels, wide, y);
@@ -95,27 +90,16 @@ impl Float for f32 {
         y.copy_from_slice(x);
     }
 
-    fn write(kernels: &Kernels, x: &[f32], y: &mut [Self]) {
-        (kernels.stream)(x, y);
+    fn write(_: &Kernels, x: &[f32], y: &mut [Self]) {
+        y.copy_from_slice(x);
     }
 
     fn widen<'a>(_: &Kernels, row: Operand<'a, Self>, _: &'a mut Vec<f32>) -> Operand<'a> {
         row
     }
 
-    fn narrow(
-        kernels: &Kernels,
-        y: &mut [Self],
-        past_caches: bool,
-        wide: &mut Vec<f32>,
-        f: impl FnOnce(&mut [f32]),
-    ) {
-        if !past_caches {
-            return f(y);
-        }
-        let wide = sized(wide, y.len());
-        f(wide);
-        Self::write(kernels, wide, y);
+    fn narrow(_: &Kernels, y: &mut [Self], _: &mut Vec<f32>, f: impl FnOnce(&mut [f32])) {
+        f(y);
     }
 }
 
@@ -147,22 +131,23 @@ impl Float for bf16 {
     }
 }
 
-/// What a thread keeps from tile to tile: elements brought together and numbers widened for each operand, and the result.
+/// What a thread keeps from tile to tile.
 struct Scratch<T, const N: usize> {
-    raw: [Vec<T>; N],
-    wide: [Vec<f32>; N],
-    result: Vec<f32>,
+    operands: Operands<T, N>,
+    /// The tile of the result as numbers.
+    wide: Vec<f32>,
+    /// What it held before, as it is stored and as numbers.
+    old: Vec<T>,
+    old_wide: Vec<f32>,
 }
 
-impl<T: Element, const N: usize> Scratch<T, N> {
-    fn new() -> Self {
-        Self {
-            raw: std::array::from_fn(|_| Vec::new()),
-            wide: std::array::from_fn(|_| Vec::new()),
-            result: Vec::new(),
-        }
-    }
+/// Elements brought together and numbers widened for each operand.
+struct Operands<T, const N: usize> {
+    raw: [Vec<T>; N],
+    wide: [Vec<f32>; N],
+}
 
+impl<T: Element, const N: usize> Operands<T, N> {
     /// The operands of a tile as they are stored.
     fn load<'a>(&'a mut self, data: [&'a [T]; N], runs: [Run<'a>; N], len: usize) -> [Operand<'a, T>; N] {
         let mut raw = self.raw.iter_mut();
@@ -170,22 +155,39 @@ impl<T: Element, const N: usize> Scratch<T, N> {
     }
 }
 
-impl<T: Float, const N: usize> Scratch<T, N> {
-    /// The operands of a tile in f32, and scratch for the result.
+impl<T: Float, const N: usize> Operands<T, N> {
+    /// The operands of a tile in f32.
     fn widen<'a>(
         &'a mut self,
         kernels: &Kernels,
         data: [&'a [T]; N],
         runs: [Run<'a>; N],
         len: usize,
-    ) -> ([Operand<'a>; N], &'a mut Vec<f32>) {
+    ) -> [Operand<'a>; N] {
         let mut scratch = self.raw.iter_mut().zip(&mut self.wide);
-        let operands = std::array::from_fn(|n| {
+        std::array::from_fn(|n| {
             let (raw, wide) = scratch.next().expect("one for each operand");
             T::widen(kernels, runs[n].load(data[n], len, raw), wide)
-        });
-        (operands, &mut self.result)
+        })
     }
+}
+
+impl<T: Element, const N: usize> Scratch<T, N> {
+    fn new() -> Self {
+        let operands =
+            Operands { raw: std::array::from_fn(|_| Vec::new()), wide: std::array::from_fn(|_| Vec::new()) };
+        Self { operands, wide: Vec::new(), old: Vec::new(), old_wide: Vec::new() }
+    }
+}
+
+/// Calls `f` with every tile of `y`, the elements of a walk from `start` on, and where the operands have its elements.
+fn fill<Y, const N: usize>(
+    walk: &Walk<N>,
+    start: usize,
+    y: &mut [Y],
+    mut f: impl FnMut([Run<'_>; N], &mut [Y]),
+) {
+    walk.tiles(start, y.len(), |position, count, runs| f(runs, &mut y[position - start..][..count]));
 }
 
 /// The kernels and threads that elementwise ops run with.
@@ -196,17 +198,38 @@ pub(super) struct Elementwise<'a> {
 
 impl Elementwise<'_> {
     /// Calls `f` with every tile of `y` and where the operands have its elements.
-    fn tiles<T: Element, Y: Send, const N: usize>(
+    fn tiles<T: Element, Y: Element, const N: usize>(
+        &self,
+        walk: &Walk<N>,
+        y: &mut [Y],
+        f: impl Fn(&mut Scratch<T, N>, [Run<'_>; N], &mut [Y]) + Sync,
+    ) {
+        // Narrower results wait for their operands more than for being written.
+        if size_of::<Y>() < 4 || size_of_val(y) < PAST_CACHES {
+            return self.tiles_in_place(walk, y, f);
+        }
+        self.threads.for_each_chunk_mut(y, GRAIN, |chunk, y| {
+            let (mut start, mut scratch, mut tile) = (chunk * GRAIN, Scratch::new(), Vec::new());
+            for y in y.chunks_mut(STREAMED / size_of::<Y>()) {
+                let tile = sized(&mut tile, y.len());
+                fill(walk, start, tile, |runs, y| f(&mut scratch, runs, y));
+                (self.kernels.stream)(as_bytes(tile), size_of_val(y), as_bytes_mut(y), size_of_val(tile));
+                start += tile.len();
+            }
+            (self.kernels.fence)();
+        });
+    }
+
+    /// As `tiles`, with what is in `y` still there.
+    fn tiles_in_place<T: Element, Y: Element, const N: usize>(
         &self,
         walk: &Walk<N>,
         y: &mut [Y],
         f: impl Fn(&mut Scratch<T, N>, [Run<'_>; N], &mut [Y]) + Sync,
     ) {
         self.threads.for_each_chunk_mut(y, GRAIN, |chunk, y| {
-            let (start, mut scratch) = (chunk * GRAIN, Scratch::new());
-            walk.tiles(start, y.len(), |position, count, runs| {
-                f(&mut scratch, runs, &mut y[position - start..][..count]);
-            });
+            let mut scratch = Scratch::new();
+            fill(walk, chunk * GRAIN, y, |runs, y| f(&mut scratch, runs, y));
         });
     }
 
@@ -218,10 +241,9 @@ impl Elementwise<'_> {
         y: &mut [T],
         kernel: impl Fn([Operand<'_>; N], &mut [f32]) + Sync,
     ) {
-        let past_caches = size_of_val(y) >= PAST_CACHES;
-        self.tiles(walk, y, |scratch, runs, y| {
-            let (operands, wide) = scratch.widen(self.kernels, data, runs, y.len());
-            T::narrow(self.kernels, y, past_caches, wide, |y| kernel(operands, y));
+        self.tiles(walk, y, |Scratch { operands, wide, .. }, runs, y| {
+            let operands = operands.widen(self.kernels, data, runs, y.len());
+            T::narrow(self.kernels, y, wide, |y| kernel(operands, y));
         });
     }
 
@@ -237,7 +259,7 @@ impl Elementwise<'_> {
         by_dtype!(x.dtype(), integer T, {
             let x = x.whole::<T>(name)?;
             self.tiles(&walk, y.into_slice::<T>(name)?, |scratch, runs, y| {
-                let [x] = scratch.load([x], runs, y.len());
+                let [x] = scratch.operands.load([x], runs, y.len());
                 unary::integers(op, x, y);
             });
             Ok(())
@@ -256,7 +278,7 @@ impl Elementwise<'_> {
         by_dtype!(a.dtype(), integer T, {
             let data = [a.whole::<T>(name)?, b.whole::<T>(name)?];
             self.tiles(&walk, y.into_slice::<T>(name)?, |scratch, runs, y| {
-                let [a, b] = scratch.load(data, runs, y.len());
+                let [a, b] = scratch.operands.load(data, runs, y.len());
                 binary::integers(op, a, b, y);
             });
             Ok(())
@@ -268,21 +290,21 @@ impl Elementwise<'_> {
         if y.dtype().is_float() {
             return by_dtype!(y.dtype(), float T, {
                 let (x, y) = (x.into_slice::<T>(name)?, y.whole::<T>(name)?);
-                self.tiles(&walk, x, |scratch, runs, x| {
-                    let (old, mut wide) = (x.to_vec(), Vec::new());
-                    let old = T::widen(self.kernels, Operand::Row(&old), &mut wide);
-                    let ([y], result) = scratch.widen(self.kernels, [y], runs, x.len());
-                    T::narrow(self.kernels, x, false, result, |x| (self.kernels.binary)(op, old, y, x));
+                self.tiles_in_place(&walk, x, |Scratch { operands, wide, old_wide, .. }, runs, x| {
+                    let (old, [y]) = (sized(old_wide, x.len()), operands.widen(self.kernels, [y], runs, x.len()));
+                    T::read(self.kernels, x, old);
+                    let old = Operand::Row(&*old);
+                    T::narrow(self.kernels, x, wide, |x| (self.kernels.binary)(op, old, y, x));
                 });
                 Ok(())
             });
         }
         by_dtype!(y.dtype(), integer T, {
             let (x, y) = (x.into_slice::<T>(name)?, y.whole::<T>(name)?);
-            self.tiles(&walk, x, |scratch, runs, x| {
-                let old = x.to_vec();
-                let [y] = scratch.load([y], runs, x.len());
-                binary::integers(op, Operand::Row(&old), y, x);
+            self.tiles_in_place(&walk, x, |Scratch { operands, old, .. }, runs, x| {
+                let (old, [y]) = (sized(old, x.len()), operands.load([y], runs, x.len()));
+                old.copy_from_slice(x);
+                binary::integers(op, Operand::Row(old), y, x);
             });
             Ok(())
         })
@@ -295,7 +317,7 @@ impl Elementwise<'_> {
             return by_dtype!(a.dtype(), float T, {
                 let data = [a.whole::<T>(name)?, b.whole::<T>(name)?];
                 self.tiles(&walk, y, |scratch, runs, y| {
-                    let ([a, b], _) = scratch.widen(self.kernels, data, runs, y.len());
+                    let [a, b] = scratch.operands.widen(self.kernels, data, runs, y.len());
                     (self.kernels.compare)(op, a, b, y);
                 });
                 Ok(())
@@ -304,7 +326,7 @@ impl Elementwise<'_> {
         by_dtype!(a.dtype(), any T, {
             let data = [a.whole::<T>(name)?, b.whole::<T>(name)?];
             self.tiles(&walk, y, |scratch, runs, y| {
-                let [a, b] = scratch.load(data, runs, y.len());
+                let [a, b] = scratch.operands.load(data, runs, y.len());
                 compare::reference(op, a, b, y);
             });
             Ok(())
@@ -315,7 +337,7 @@ impl Elementwise<'_> {
         let (name, walk) = (op.name(), Walk::new([a.layout(), b.layout()]));
         let data = [a.whole::<Bool>(name)?, b.whole::<Bool>(name)?];
         self.tiles(&walk, y.into_slice::<Bool>(name)?, |scratch, runs, y| {
-            let [a, b] = scratch.load(data, runs, y.len());
+            let [a, b] = scratch.operands.load(data, runs, y.len());
             logical::reference(op, a, b, y);
         });
         Ok(())
@@ -327,7 +349,7 @@ impl Elementwise<'_> {
         by_dtype!(a.dtype(), any T, {
             let (a, b) = (a.whole::<T>("select")?, b.whole::<T>("select")?);
             self.tiles(&walk, y.into_slice::<T>("select")?, |scratch, [which, first, second], y| {
-                let [left, right, _] = &mut scratch.raw;
+                let [left, right, _] = &mut scratch.operands.raw;
                 let (mut truths, len) = (Vec::new(), y.len());
                 let c = which.gather(c, len, &mut truths);
                 select::reference(c, first.gather(a, len, left), second.gather(b, len, right), y);
@@ -344,61 +366,55 @@ impl Elementwise<'_> {
                 return Ok(());
             }
             let (walk, y) = (Walk::new([x.layout()]), y.into_slice::<T>("copy")?);
-            if let Some(extents) = walk.transposed() {
-                self.transpose(&data[x.layout().offset()..], extents, y);
+            if y.is_empty() {
+                return Ok(());
+            }
+            if let Some(transposed) = Transposed::new(&walk) {
+                transposed.copy(self.kernels, self.threads, size_of_val(y) >= PAST_CACHES, data, y);
+                return Ok(());
+            }
+            if let Some((lines, extent)) = walk.lines() {
+                let each = GRAIN.div_ceil(extent);
+                self.threads.for_each_chunk_mut(y, each * extent, |chunk, y| {
+                    lines.tiles(chunk * each, y.len() / extent, |first, count, [run]| {
+                        let y = &mut y[(first - chunk * each) * extent..][..count * extent];
+                        for (i, y) in y.chunks_mut(extent).enumerate() {
+                            y.copy_from_slice(&data[run.place(i)..][..extent]);
+                        }
+                    });
+                });
                 return Ok(());
             }
             self.tiles(&walk, y, |scratch: &mut Scratch<T, 1>, [run], y| {
-                y.copy_from_slice(run.gather(data, y.len(), &mut scratch.raw[0]));
+                y.copy_from_slice(run.gather(data, y.len(), &mut scratch.operands.raw[0]));
             });
             Ok(())
         })
     }
 
-    /// `y[r, c] = x[r + c stride]` of `y: [rows, cols]`, in squares that are turned in the cache: strides of a power of two would put
-    /// all lines of a column into one place of it.
-    fn transpose<T: Element>(&self, x: &[T], [rows, cols, stride]: [usize; 3], y: &mut [T]) {
-        self.threads.for_each_chunk_mut(y, SQUARE * cols, |chunk, y| {
-            let (first, mut square) = (chunk * SQUARE, [[T::default(); SQUARE]; SQUARE]);
-            let count = SQUARE.min(rows - first);
-            for left in (0..cols).step_by(SQUARE) {
-                let width = SQUARE.min(cols - left);
-                for c in 0..width {
-                    let column = &x[first + (left + c) * stride..][..count];
-                    for (row, &x) in square.iter_mut().zip(column) {
-                        row[c] = x;
-                    }
-                }
-                for (y, row) in y.chunks_mut(cols).zip(&square) {
-                    y[left..left + width].copy_from_slice(&row[..width]);
-                }
-            }
-        });
-    }
-
     pub(super) fn cast(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
-        match (x.dtype(), y.dtype()) {
-            (DType::F16, DType::F32) => {
-                self.converted::<f16, f32>(x, y, |x, y| (self.kernels.read_f16)(as_bytes(x), y))
-            }
-            (DType::F32, DType::F16) => {
-                self.converted::<f32, f16>(x, y, |x, y| (self.kernels.write_f16)(x, as_bytes_mut(y)))
-            }
-            _ => by_dtype!(x.dtype(), any X, {
-                by_dtype!(y.dtype(), any Y, self.converted::<X, Y>(x, y, copy::cast))
-            }),
+        let walk = Walk::new([x.layout()]);
+        if x.dtype().is_float() && y.dtype().is_float() {
+            return by_dtype!(x.dtype(), float X, {
+                let x = x.whole::<X>("cast")?;
+                by_dtype!(y.dtype(), float Y, {
+                    self.tiles(&walk, y.into_slice::<Y>("cast")?, |Scratch { operands, wide, .. }, [run], y| {
+                        let x = run.gather(x, y.len(), &mut operands.raw[0]);
+                        Y::narrow(self.kernels, y, wide, |wide| X::read(self.kernels, x, wide));
+                    });
+                    Ok(())
+                })
+            });
         }
-    }
-
-    fn converted<X: Element, Y: Element>(
-        &self,
-        x: View<'_>,
-        y: ViewMut<'_>,
-        f: impl Fn(&[X], &mut [Y]) + Sync,
-    ) -> Result<()> {
-        let (x, y) = (x.as_slice::<X>("cast")?, y.into_slice::<Y>("cast")?);
-        self.threads.for_each_chunk_mut(y, GRAIN, |chunk, y| f(&x[chunk * GRAIN..][..y.len()], y));
-        Ok(())
+        by_dtype!(x.dtype(), any X, {
+            let x = x.whole::<X>("cast")?;
+            by_dtype!(y.dtype(), any Y, {
+                self.tiles(&walk, y.into_slice::<Y>("cast")?, |scratch: &mut Scratch<X, 1>, [run], y| {
+                    copy::cast(run.gather(x, y.len(), &mut scratch.operands.raw[0]), y);
+                });
+                Ok(())
+            })
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
 use crate::ops::{
     Binary, Compare, Operand, Reduce, Unary, add, binary, compare, convert, copy, matmul_t, reduce, rms_norm,
-    rope, softmax, unary,
+    rope, softmax, transpose, unary,
 };
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
@@ -49,8 +49,13 @@ pub struct Kernels {
     pub softmax: fn(x: &[f32], y: &mut [f32]),
     /// Logarithm of the softmax of a row.
     pub log_softmax: fn(x: &[f32], y: &mut [f32]),
-    /// `y = x`, past the caches where the instruction set can.
-    pub stream: fn(x: &[f32], y: &mut [f32]),
+    /// Rows of `width` bytes, one after the other in `x`, to places `pitch` bytes apart in `y`; past the caches where the instruction set can.
+    /// Other threads may be told of it behind a `fence`.
+    pub stream: fn(x: &[u8], width: usize, y: &mut [u8], pitch: usize),
+    /// Puts what this thread has streamed before what it writes from now on.
+    pub fence: fn(),
+    /// `y[r, c] = x[c * stride + r]` of elements of `size` bytes. `y: [R, cols]`.
+    pub transpose: fn(size: usize, x: &[u8], stride: usize, y: &mut [u8], cols: usize),
     /// `y = op(x)`.
     pub unary: fn(op: Unary, x: Operand<'_>, y: &mut [f32]),
     /// `y = a op b`.
@@ -111,7 +116,9 @@ impl Kernels {
         add: add::reference,
         softmax: softmax::reference,
         log_softmax: softmax::log_reference,
-        stream: copy::copy,
+        stream: copy::rows,
+        fence: copy::fence,
+        transpose: transpose::reference,
         unary: unary::reference,
         binary: binary::reference,
         compare: compare::reference::<f32>,

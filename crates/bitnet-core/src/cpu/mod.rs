@@ -24,6 +24,7 @@ pub mod partition;
 mod rows;
 pub mod threads;
 pub mod topology;
+mod transpose;
 mod walk;
 
 pub use backend::CpuBackend;

@@ -45,6 +45,8 @@ macro_rules! tier {
         bit_matmul: $bit_matmul:path,
         integer_peak: $integer_peak:path,
         stream: $stream:path,
+        fence: $fence:path,
+        transpose: $transpose:path,
     ) => {
         use $crate::cpu::{kernels::Kernels, partition::ColumnsMut};
         use $crate::lanes::{Bf16, F16, F32};
@@ -63,7 +65,9 @@ macro_rules! tier {
             fn add(x: &mut [f32], y: &[f32]) = ops::add::reference;
             fn softmax(x: &[f32], y: &mut [f32]) = ops::softmax::reference;
             fn log_softmax(x: &[f32], y: &mut [f32]) = ops::softmax::log_reference;
-            fn stream(x: &[f32], y: &mut [f32]) = $stream;
+            fn stream(x: &[u8], width: usize, y: &mut [u8], pitch: usize) = $stream;
+            fn fence() = $fence;
+            fn transpose(size: usize, x: &[u8], stride: usize, y: &mut [u8], cols: usize) = $transpose;
             fn unary(op: ops::Unary, x: ops::Operand<'_>, y: &mut [f32]) = ops::unary::reference;
             fn binary(op: ops::Binary, a: ops::Operand<'_>, b: ops::Operand<'_>, y: &mut [f32]) = ops::binary::reference;
             fn compare(op: ops::Compare, a: ops::Operand<'_>, b: ops::Operand<'_>, y: &mut [$crate::Bool]) =
@@ -104,6 +108,8 @@ macro_rules! tier {
             softmax,
             log_softmax,
             stream,
+            fence,
+            transpose,
             unary,
             binary,
             compare,

@@ -17,6 +17,14 @@ pub(super) enum Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    /// Where element `i` lies.
+    pub(super) fn place(self, i: usize) -> usize {
+        match self {
+            Run::Line { start, stride } => start + i * stride,
+            Run::At(places) => places[i],
+        }
+    }
+
     /// The `len` elements, brought together in `tile` where they do not lie so already.
     pub(super) fn load<T: Element>(self, data: &'a [T], len: usize, tile: &'a mut Vec<T>) -> Operand<'a, T> {
         match self {
@@ -58,7 +66,7 @@ pub(super) struct Walk<const N: usize> {
     rank: usize,
     dims: [usize; MAX_DIMS],
     strides: [[usize; N]; MAX_DIMS],
-    offsets: [usize; N],
+    pub(super) offsets: [usize; N],
 }
 
 impl<const N: usize> Walk<N> {
@@ -76,6 +84,11 @@ impl<const N: usize> Walk<N> {
             }
         }
         walk
+    }
+
+    /// Extent and strides of every dimension, outermost first.
+    pub(super) fn dims(&self) -> impl DoubleEndedIterator<Item = (usize, [usize; N])> + ExactSizeIterator {
+        self.dims.into_iter().zip(self.strides).take(self.rank)
     }
 
     fn push(&mut self, dim: usize, strides: [usize; N]) {
@@ -110,12 +123,11 @@ impl<const N: usize> Walk<N> {
         (places, index)
     }
 
-    /// Extents of the two innermost dimensions and the stride of the inner one, where a single operand walks through the outer one of them
-    /// without a stride and no other dimension is left.
-    pub(super) fn transposed(&self) -> Option<[usize; 3]> {
-        let [.., outer, inner] = self.strides[..self.rank] else { return None };
-        let plain = self.rank == 2 && outer[0] == 1 && inner[0] > 1;
-        plain.then(|| [self.dims[0], self.dims[1], inner[0]])
+    /// A walk over the first elements of lines without a stride, and their length, where there are several lines.
+    pub(super) fn lines(&self) -> Option<(Self, usize)> {
+        let (extent, strides) = self.inner();
+        let plain = self.rank > 1 && strides == [1; N];
+        plain.then(|| (Self { rank: self.rank - 1, ..*self }, extent))
     }
 
     /// Calls `f` for tiles of elements `start..start + len`, with their position, their number and where the operands have them.
@@ -180,10 +192,7 @@ mod tests {
         Walk::new(layouts).tiles(0, len, |position, count, runs| {
             assert_eq!(position, found.len());
             for i in 0..count {
-                found.push(runs.map(|run| match run {
-                    Run::Line { start, stride } => start + i * stride,
-                    Run::At(places) => places[i],
-                }));
+                found.push(runs.map(|run| run.place(i)));
             }
         });
         found

@@ -62,11 +62,17 @@ impl Cast for Bool {
     }
 }
 
-/// `y = x`. Both `[C]`.
+/// Rows of `width` bytes, one after the other in `x`, to places `pitch` bytes apart in `y`.
 #[inline(always)]
-pub(crate) fn copy(x: &[f32], y: &mut [f32]) {
-    y.copy_from_slice(x);
+pub(crate) fn rows(x: &[u8], width: usize, y: &mut [u8], pitch: usize) {
+    for (x, y) in x.chunks_exact(width).zip(y.chunks_mut(pitch)) {
+        y[..width].copy_from_slice(x);
+    }
 }
+
+/// What ordinary stores need to stay in order: nothing.
+#[inline(always)]
+pub(crate) fn fence() {}
 
 /// `y = x` as another type. Both `[C]`.
 pub(crate) fn cast<X: Cast, Y: Cast>(x: &[X], y: &mut [Y]) {

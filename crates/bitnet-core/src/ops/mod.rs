@@ -24,6 +24,7 @@ pub mod rope;
 pub mod select;
 pub mod softmax;
 pub mod sort;
+pub(crate) mod transpose;
 pub mod unary;
 
 pub use add::add_assign;

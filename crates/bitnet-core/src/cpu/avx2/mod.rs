@@ -4,6 +4,7 @@ pub(super) mod bit_matmul;
 pub(super) mod lanes;
 mod peak;
 pub(super) mod stream;
+pub(super) mod transpose;
 
 tier! {
     name: "avx2",
@@ -15,6 +16,8 @@ tier! {
     bit_matmul: bit_matmul::multiply,
     integer_peak: peak::integer_peak,
     stream: stream::stream,
+    fence: stream::fence,
+    transpose: transpose::transpose,
 }
 
 /// What the processor lacks to run this tier.

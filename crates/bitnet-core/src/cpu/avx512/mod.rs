@@ -14,6 +14,8 @@ tier! {
     bit_matmul: bit_matmul::multiply,
     integer_peak: peak::integer_peak,
     stream: crate::cpu::avx2::stream::stream,
+    fence: crate::cpu::avx2::stream::fence,
+    transpose: crate::cpu::avx2::transpose::transpose,
 }
 
 /// What the processor lacks to run this tier. To the compiler `avx512f` includes AVX2, F16C and FMA, which a hypervisor may mask.

@@ -13,6 +13,8 @@ tier! {
     bit_matmul: bit_matmul::multiply,
     integer_peak: peak::integer_peak,
     stream: crate::cpu::avx2::stream::stream,
+    fence: crate::cpu::avx2::stream::fence,
+    transpose: crate::cpu::avx2::transpose::transpose,
 }
 
 /// What the processor lacks to run this tier.

@@ -13,5 +13,7 @@ tier! {
     heads: 2,
     bit_matmul: bit_matmul::multiply,
     integer_peak: peak::integer_peak,
-    stream: ops::copy::copy,
+    stream: ops::copy::rows,
+    fence: ops::copy::fence,
+    transpose: ops::transpose::reference,
 }

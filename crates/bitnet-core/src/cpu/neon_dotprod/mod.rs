@@ -12,7 +12,9 @@ tier! {
     heads: 2,
     bit_matmul: bit_matmul::multiply,
     integer_peak: peak::integer_peak,
-    stream: ops::copy::copy,
+    stream: ops::copy::rows,
+    fence: ops::copy::fence,
+    transpose: ops::transpose::reference,
 }
 
 /// What the processor lacks to run this tier.
