@@ -104,5 +104,5 @@ fn steady_work_asks_the_system_for_nothing() {
     let mut last = first;
     let rate = hit_rate(device.pool(), || (0..8).for_each(|_| last = training.step().unwrap()));
     assert!(rate >= 0.999, "{}", device.pool().stats());
-    assert!(last < 0.5 * first, "training learns: {first} to {last} nats a token");
+    assert!(last < 0.8 * first, "training learns: {first} to {last} nats a token");
 }
