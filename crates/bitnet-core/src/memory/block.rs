@@ -2,10 +2,12 @@
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::{fmt, slice};
 
 use super::HybridMemoryPool;
 use super::large::Span;
+use super::pool::Anchor;
 use super::small::{Slot, class_of};
 use super::tracker::Ticket;
 
@@ -22,7 +24,7 @@ pub(super) enum Source {
 
 /// Memory from a pool, returned to it on drop.
 pub struct Block {
-    pool: HybridMemoryPool,
+    anchor: Arc<Anchor>,
     pub(super) span: Span,
     len: usize,
     source: Source,
@@ -30,19 +32,13 @@ pub struct Block {
 }
 
 impl Block {
-    pub(super) fn new(
-        pool: HybridMemoryPool,
-        span: Span,
-        source: Source,
-        len: usize,
-        ticket: Ticket,
-    ) -> Self {
-        Self { pool, span, len, source, ticket }
+    pub(super) fn new(anchor: Arc<Anchor>, span: Span, source: Source, len: usize, ticket: Ticket) -> Self {
+        Self { anchor, span, len, source, ticket }
     }
 
-    pub(super) fn empty(pool: HybridMemoryPool, start: NonNull<u8>) -> Self {
+    pub(super) fn empty(anchor: Arc<Anchor>, start: NonNull<u8>) -> Self {
         let span = Span { start, len: 0, home: 0 };
-        Self { pool, span, len: 0, source: Source::Empty, ticket: Ticket::NONE }
+        Self { anchor, span, len: 0, source: Source::Empty, ticket: Ticket::NONE }
     }
 
     /// The first byte: a pointer on the host, an address on a device that has them. Valid for `capacity` bytes, never
@@ -67,13 +63,13 @@ impl Block {
     }
 
     /// The pool it returns to.
-    pub fn pool(&self) -> &HybridMemoryPool {
-        &self.pool
+    pub fn pool(&self) -> HybridMemoryPool {
+        HybridMemoryPool::of(Arc::clone(&self.anchor.0))
     }
 
     /// The bytes, where the host can reach them: zeros, or what an earlier block left there.
     pub fn bytes(&self) -> Option<&[u8]> {
-        if !self.pool.host_addressable() {
+        if !self.anchor.0.host_addressable() {
             return None;
         }
         // SAFETY: the block owns `len` addressable bytes from its start, which the allocator handed out initialised.
@@ -82,7 +78,7 @@ impl Block {
 
     /// As [`Block::bytes`], to write.
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        if !self.pool.host_addressable() {
+        if !self.anchor.0.host_addressable() {
             return None;
         }
         // SAFETY: as in `bytes`, and the block is borrowed mutably.
@@ -96,8 +92,7 @@ unsafe impl Sync for Block {}
 impl Drop for Block {
     fn drop(&mut self) {
         let Span { start, len, home } = self.span;
-        let pool = &self.pool.0;
-        pool.meter.sub(len);
+        let pool = &self.anchor.0;
         if self.ticket != Ticket::NONE {
             pool.tracker.freed(self.ticket, len);
         }

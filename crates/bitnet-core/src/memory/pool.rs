@@ -31,13 +31,17 @@ use super::{Block, DEFAULT_ALIGN, Host, MAX_ALIGN, MemoryError, RawAlloc, Result
 /// # Ok::<(), bitnet_core::memory::MemoryError>(())
 /// ```
 #[derive(Clone)]
-pub struct HybridMemoryPool(pub(super) Arc<Shared>);
+pub struct HybridMemoryPool(pub(super) Arc<Shared>, Arc<[Arc<Anchor>; ANCHORS]>);
+
+/// Keeps a pool alive for the blocks of a thread. Blocks come and go so fast that threads which counted them in one place would wait
+/// for its cache line, so that threads have different anchors as long as there are enough.
+#[repr(align(128))]
+pub(super) struct Anchor(pub Arc<Shared>);
+
+/// Anchors of a pool; threads share them by number.
+const ANCHORS: usize = 16;
 
 /// What the handles and blocks of a pool share. Locks are taken in the order `caches`, one thread's cache, `central`.
-///
-/// The count of handles that `Arc` keeps in front and the meter change with every block: in this order they share a cache
-/// line, and two threads pass one line to and fro instead of two.
-#[repr(C)]
 pub(super) struct Shared {
     pub meter: Meter,
     raw: Arc<dyn RawAlloc>,
@@ -61,7 +65,7 @@ impl HybridMemoryPool {
     pub fn new(raw: Arc<dyn RawAlloc>) -> Self {
         let central =
             Central { large: Large::new(Arc::clone(&raw)), slabs: Slabs::new(), counts: Counts::default() };
-        Self(Arc::new(Shared {
+        Self::of(Arc::new(Shared {
             align: raw.alignment().max(QUANTUM),
             raw,
             meter: Meter::default(),
@@ -70,6 +74,13 @@ impl HybridMemoryPool {
             caches: Mutex::default(),
             central: Mutex::new(central),
         }))
+    }
+
+    /// A handle of a pool.
+    pub(super) fn of(shared: Arc<Shared>) -> Self {
+        let anchor = |_| Arc::new(Anchor(Arc::clone(&shared)));
+        let anchors = Arc::new(std::array::from_fn(anchor));
+        Self(shared, anchors)
     }
 
     /// A pool of host memory.
@@ -121,29 +132,38 @@ impl HybridMemoryPool {
             return Err(MemoryError::Alignment { got: align });
         }
         let align = align.max(self.0.align);
-        let (span, source) = match bytes.checked_add(align - 1).map(|end| end & !(align - 1)) {
-            Some(0) => return Ok(Block::empty(self.clone(), dangling(align))),
+        let (taken, source) = match bytes.checked_add(align - 1).map(|end| end & !(align - 1)) {
+            Some(0) => return Ok(Block::empty(self.anchor(0), dangling(align))),
             Some(padded @ 1..=SMALL_MAX) => (self.0.take_small(class_of(padded)), Source::Slab),
             Some(padded) => (self.0.take_large(padded), Source::Region),
             None => return Err(MemoryError::Refused { wanted: bytes }),
         };
-        Ok(self.block(span.map_err(|e| e.of_request(bytes))?, source, bytes, owner))
+        Ok(self.block(taken.map_err(|e| e.of_request(bytes))?, source, bytes, owner))
     }
 
     /// A block of whole pages from a region, whatever its size.
     pub(super) fn alloc_region(&self, bytes: usize) -> Result<Block> {
-        let span = self.0.take_large(bytes.max(1)).map_err(|e| e.of_request(bytes))?;
-        Ok(self.block(span, Source::Region, bytes, None))
+        let taken = self.0.take_large(bytes.max(1)).map_err(|e| e.of_request(bytes))?;
+        Ok(self.block(taken, Source::Region, bytes, None))
     }
 
-    /// Counts and records a block that was just taken.
-    fn block(&self, span: Span, source: Source, bytes: usize, owner: Option<&'static str>) -> Block {
-        self.0.meter.add(span.len);
+    /// Records a block that was just taken, by a thread of this number.
+    fn block(
+        &self,
+        (span, thread): (Span, u32),
+        source: Source,
+        bytes: usize,
+        owner: Option<&'static str>,
+    ) -> Block {
         let ticket = match self.0.tracker.level() {
             Tracking::Off => Ticket::NONE,
-            level => self.0.record(level, bytes, span.len, owner),
+            level => self.0.record(level, bytes, span.len, owner, thread),
         };
-        Block::new(self.clone(), span, source, bytes, ticket)
+        Block::new(self.anchor(thread), span, source, bytes, ticket)
+    }
+
+    fn anchor(&self, thread: u32) -> Arc<Anchor> {
+        Arc::clone(&self.1[thread as usize % ANCHORS])
     }
 
     /// Gives cached memory back to the system until `bytes` are reached or nothing more can be given, and returns how
@@ -168,9 +188,10 @@ impl HybridMemoryPool {
 
     /// How the memory that is held and not in use is cut up.
     pub fn fragmentation(&self) -> Fragmentation {
-        // Blocks come to life before they are counted as live, so that the difference is never below zero at rest.
-        let central = self.0.central();
-        central.large.fragmentation(self.0.meter.live())
+        self.0.with_all(|bins, central| {
+            let [live, _] = self.0.meter.read(bins.iter().map(|bins| &bins.tide));
+            central.large.fragmentation(live)
+        })
     }
 
     /// Chooses how much is remembered about the blocks allocated from now on.
@@ -195,33 +216,34 @@ impl HybridMemoryPool {
 
     /// What the pool holds and did so far.
     pub fn stats(&self) -> Stats {
-        let caches = self.0.caches();
-        // All at once, or a block freed by one thread could be counted before its allocation by another.
-        let bins: Vec<_> = caches.iter().map(|cache| cache.lock()).collect();
-        let central = self.0.central();
-        let mut counts = central.counts;
-        bins.iter().for_each(|bins| counts.add(&bins.counts));
-        let live = self.0.meter.live();
-        Stats {
-            live,
-            live_blocks: counts.hits + counts.misses - counts.frees,
-            peak: self.0.meter.peak(),
-            cached: central.large.held - live,
-            hits: counts.hits,
-            misses: counts.misses,
-            system_allocs: central.large.system_allocs,
-            system_frees: central.large.system_frees,
-        }
+        self.0.with_all(|bins, central| {
+            let mut counts = central.counts;
+            bins.iter().for_each(|bins| counts.add(&bins.counts));
+            let [live, peak] = self.0.meter.read(bins.iter().map(|bins| &bins.tide));
+            Stats {
+                live,
+                live_blocks: counts.hits + counts.misses - counts.frees,
+                peak,
+                cached: central.large.held - live,
+                hits: counts.hits,
+                misses: counts.misses,
+                system_allocs: central.large.system_allocs,
+                system_frees: central.large.system_frees,
+            }
+        })
     }
 
     /// Starts the peak again from what is live now.
     pub fn reset_peak(&self) {
-        self.0.meter.reset_peak();
+        self.0.with_all(|bins, _| {
+            bins.iter_mut().for_each(|bins| bins.tide.settle(&self.0.meter));
+            self.0.meter.reset_peak();
+        });
     }
 
     /// Whether the host can read and write this pool's memory.
     pub fn host_addressable(&self) -> bool {
-        self.0.raw.host_addressable()
+        self.0.host_addressable()
     }
 }
 
@@ -240,12 +262,36 @@ impl Shared {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_small(self: &Arc<Self>, class: usize) -> Result<Span> {
-        let slot = match with_cache(self, |bins| bins.pop(class).or_else(|| self.refill(class, bins))) {
-            Some(Some(slot)) => slot,
-            _ => self.with_reclaim(|central, fit| central.take_small(class, 1, fit))?.0,
+    pub fn host_addressable(&self) -> bool {
+        self.raw.host_addressable()
+    }
+
+    /// Runs `f` on every cache and on the rest, all of them locked, or a block freed by one thread could be counted before its
+    /// allocation by another.
+    fn with_all<R>(&self, f: impl FnOnce(&mut [MutexGuard<'_, Bins>], &Central) -> R) -> R {
+        let caches = self.caches();
+        let mut bins: Vec<_> = caches.iter().map(|cache| cache.lock()).collect();
+        let central = self.central();
+        f(&mut bins, &central)
+    }
+
+    /// A small block, and the number of this thread.
+    fn take_small(self: &Arc<Self>, class: usize) -> Result<(Span, u32)> {
+        let len = class_len(class);
+        let cached = with_cache(self, |bins| {
+            let slot = bins.pop(class).or_else(|| self.refill(class, bins))?;
+            bins.tide.add(len, &self.meter);
+            Some((slot, bins.thread))
+        });
+        let (slot, thread) = match cached.flatten() {
+            Some(taken) => taken,
+            None => {
+                let (slot, _) = self.with_reclaim(|central, fit| central.take_small(class, 1, fit))?;
+                self.meter.add(len);
+                (slot, thread_number(self))
+            }
         };
-        Ok(Span { start: slot.start, len: class_len(class), home: slot.home })
+        Ok((Span { start: slot.start, len, home: slot.home }, thread))
     }
 
     /// Fetches slots of the class, one for the caller and the others for its cache, if that takes no reclaim. The cache stays locked, or the
@@ -258,29 +304,45 @@ impl Shared {
         Some(slot)
     }
 
-    pub fn take_large(&self, bytes: usize) -> Result<Span> {
-        self.with_reclaim(|central, fit| central.take_large(bytes, fit))
+    /// A large block, and the number of this thread.
+    pub fn take_large(self: &Arc<Self>, bytes: usize) -> Result<(Span, u32)> {
+        let span = self.with_reclaim(|central, fit| central.take_large(bytes, fit))?;
+        let thread = self.settle();
+        self.meter.add(span.len);
+        Ok((span, thread))
+    }
+
+    /// Tells the meter what this thread has not told, so that the peaks around a large block are whole. Returns its number.
+    fn settle(self: &Arc<Self>) -> u32 {
+        let settle = |bins: &mut Bins| {
+            bins.tide.settle(&self.meter);
+            bins.thread
+        };
+        with_cache(self, settle).unwrap_or(0)
     }
 
     #[cold]
     fn record(
-        self: &Arc<Self>,
+        &self,
         level: Tracking,
         bytes: usize,
         capacity: usize,
         owner: Option<&'static str>,
+        thread: u32,
     ) -> Ticket {
         let owner = owner.unwrap_or_else(Owner::current);
-        self.tracker.allocated(level, bytes, capacity, owner, thread_number(self))
+        self.tracker.allocated(level, bytes, capacity, owner, thread)
     }
 
     pub fn give_small(self: &Arc<Self>, class: usize, slot: Slot) {
         let kept = with_cache(self, |bins| {
+            bins.tide.sub(class_len(class), &self.meter);
             if bins.push(class, slot) {
                 self.shed(class, bins);
             }
         });
         if kept.is_none() {
+            self.meter.sub(class_len(class));
             let mut central = self.central();
             central.counts.frees += 1;
             central.put_small(vec![slot]);
@@ -293,7 +355,9 @@ impl Shared {
         self.central().put_small(bins.shed(class));
     }
 
-    pub fn give_large(&self, span: Span) {
+    pub fn give_large(self: &Arc<Self>, span: Span) {
+        self.settle();
+        self.meter.sub(span.len);
         let mut central = self.central();
         central.counts.frees += 1;
         central.large.put(span);
@@ -343,6 +407,7 @@ impl Shared {
         let mut caches = self.caches();
         caches.retain(|other| !Arc::ptr_eq(other, cache));
         let mut bins = cache.lock();
+        bins.tide.settle(&self.meter);
         let mut central = self.central();
         central.counts.add(&std::mem::take(&mut bins.counts));
         central.put_small(bins.drain());

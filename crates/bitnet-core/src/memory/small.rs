@@ -8,7 +8,7 @@ use std::thread;
 
 use super::large::{Span, distance, offset};
 use super::pool::Shared;
-use super::stats::Counts;
+use super::stats::{Counts, Tide};
 use super::sync::{Mutex, MutexGuard, thread_local};
 
 /// Largest block that comes from a size class.
@@ -154,10 +154,12 @@ impl Slabs {
 pub(super) struct ThreadCache(Mutex<Bins>);
 
 impl ThreadCache {
-    fn new() -> Self {
+    fn new(thread: u32) -> Self {
         Self(Mutex::new(Bins {
             lists: [const { Vec::new() }; CLASSES],
             counts: Counts::default(),
+            tide: Tide::default(),
+            thread,
             seen: Counts::default(),
         }))
     }
@@ -171,6 +173,9 @@ impl ThreadCache {
 pub(super) struct Bins {
     lists: [Vec<Slot>; CLASSES],
     pub counts: Counts,
+    pub tide: Tide,
+    /// The thread's number in the pool.
+    pub thread: u32,
     /// The counts when a generation last ended.
     seen: Counts,
 }
@@ -259,9 +264,9 @@ fn with_local<R>(pool: &Arc<Shared>, f: impl FnOnce(&Local) -> R) -> Option<R> {
 #[cold]
 fn enlist(local: &mut Vec<Local>, pool: &Arc<Shared>) -> usize {
     local.retain(|l| l.pool.strong_count() > 0);
-    let cache = Arc::new(ThreadCache::new());
-    pool.caches().push(Arc::clone(&cache));
     let thread = pool.tracker.enlist(thread::current().name());
+    let cache = Arc::new(ThreadCache::new(thread));
+    pool.caches().push(Arc::clone(&cache));
     local.push(Local { pool: Arc::downgrade(pool), thread, cache });
     local.len() - 1
 }

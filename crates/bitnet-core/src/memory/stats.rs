@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::sync::AtomicUsize;
+use super::sync::AtomicIsize;
 
 /// What a pool holds and did, in bytes and counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,36 +98,83 @@ impl Counts {
     }
 }
 
-/// Live bytes and their high-water mark over all threads.
+/// Live bytes and their high-water mark, but for what threads still keep in their [`Tide`]. On a line of its own: every other line that
+/// an allocation looks at is rarely written.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(super) struct Meter {
-    live: AtomicUsize,
-    peak: AtomicUsize,
+    live: AtomicIsize,
+    peak: AtomicIsize,
 }
 
 impl Meter {
     pub fn add(&self, bytes: usize) {
-        let live = self.live.fetch_add(bytes, SeqCst) + bytes;
-        if live > self.peak.load(SeqCst) {
-            self.peak.fetch_max(live, SeqCst);
-        }
+        self.change(bytes.cast_signed(), bytes.cast_signed());
     }
 
     pub fn sub(&self, bytes: usize) {
-        self.live.fetch_sub(bytes, SeqCst);
+        self.live.fetch_sub(bytes.cast_signed(), SeqCst);
     }
 
-    pub fn live(&self) -> usize {
-        self.live.load(SeqCst)
+    /// Counts a difference on the way to which `crest` bytes more than before were live.
+    fn change(&self, difference: isize, crest: isize) {
+        let most = self.live.fetch_add(difference, SeqCst) + crest;
+        if most > self.peak.load(SeqCst) {
+            self.peak.fetch_max(most, SeqCst);
+        }
     }
 
-    pub fn peak(&self) -> usize {
-        self.peak.load(SeqCst)
+    /// Live bytes and the most that there were, where threads have these to settle.
+    pub fn read<'a>(&self, tides: impl Iterator<Item = &'a Tide> + Clone) -> [usize; 2] {
+        let live = self.live.load(SeqCst) + tides.clone().map(|tide| tide.live).sum::<isize>();
+        let crests = tides.map(|tide| live - tide.live + tide.crest);
+        let peak = crests.fold(self.peak.load(SeqCst).max(live), isize::max);
+        [live, peak].map(|bytes| usize::try_from(bytes).expect("what is counted down was counted up before"))
     }
 
+    /// Starts the peak again, after every tide was settled.
     pub fn reset_peak(&self) {
-        self.peak.store(self.live(), SeqCst);
+        self.peak.store(self.live.load(SeqCst), SeqCst);
         // An allocation may have come between the load and the store.
-        self.peak.fetch_max(self.live(), SeqCst);
+        self.peak.fetch_max(self.live.load(SeqCst), SeqCst);
+    }
+}
+
+/// Bytes of small blocks that a thread has taken and given since it last told the [`Meter`], so that threads do not wait for its line
+/// at every block. What one of them has not told is missing from the peaks of the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tide {
+    live: isize,
+    /// The highest that `live` was.
+    crest: isize,
+}
+
+/// The most that a thread does not tell.
+const UNTOLD: isize = 256 << 10;
+
+impl Tide {
+    #[inline]
+    pub fn add(&mut self, bytes: usize, meter: &Meter) {
+        self.live += bytes.cast_signed();
+        self.crest = self.crest.max(self.live);
+        if self.live > UNTOLD {
+            self.settle(meter);
+        }
+    }
+
+    #[inline]
+    pub fn sub(&mut self, bytes: usize, meter: &Meter) {
+        self.live -= bytes.cast_signed();
+        if self.live < -UNTOLD {
+            self.settle(meter);
+        }
+    }
+
+    /// Tells everything.
+    pub fn settle(&mut self, meter: &Meter) {
+        if self.live != 0 || self.crest != 0 {
+            meter.change(self.live, self.crest);
+            *self = Self::default();
+        }
     }
 }

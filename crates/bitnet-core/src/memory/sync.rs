@@ -4,14 +4,14 @@
 
 #[cfg(not(loom))]
 pub(super) use std::{
-    sync::atomic::{AtomicU8, AtomicUsize},
+    sync::atomic::{AtomicIsize, AtomicU8, AtomicUsize},
     sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread_local,
 };
 
 #[cfg(loom)]
 pub(super) use loom::{
-    sync::atomic::{AtomicU8, AtomicUsize},
+    sync::atomic::{AtomicIsize, AtomicU8, AtomicUsize},
     sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
