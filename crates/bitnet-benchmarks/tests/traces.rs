@@ -6,10 +6,18 @@ use bitnet_benchmarks::traces::{self, Recording, Step, Training};
 use bitnet_core::Device;
 use bitnet_core::memory::{Block, HybridMemoryPool};
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Counts what the pool needs for itself. Blocks are mapped by the system and are not counted here.
 #[global_allocator]
 static HEAP: dhat::Alloc = dhat::Alloc;
+
+/// The heap is counted for the whole process: a test that ran beside another would count its blocks.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Steps up to the moment at which the most bytes are asked for, and these bytes.
 fn peak(recording: &Recording) -> (usize, usize) {
@@ -68,6 +76,7 @@ fn overhead(recording: &Recording) -> [f64; 2] {
 
 #[test]
 fn metadata_and_fragmentation_stay_below_a_thirtieth() {
+    let _alone = alone();
     let _counting = dhat::Profiler::builder().testing().build();
     for (name, recording) in [("decode", traces::record_decode(64)), ("training", traces::record_training(4))]
     {
@@ -89,6 +98,7 @@ fn hit_rate(pool: &HybridMemoryPool, work: impl FnOnce()) -> f64 {
 
 #[test]
 fn steady_work_asks_the_system_for_nothing() {
+    let _alone = alone();
     let device = Device::open("cpu", Some(1)).unwrap();
     let mut engine = traces::books(&device, 512);
     traces::decode(&mut engine, 2);
