@@ -175,15 +175,7 @@ impl HybridMemoryPool {
     /// Gives back what no allocation touched for `generations` calls of this function, and returns how many bytes that
     /// was. What is in use again and again between two calls stays, however much it is.
     pub fn trim_generation(&self, generations: u64) -> usize {
-        // Kept as in `trim`.
-        let caches = self.0.caches();
-        let unmoved: Vec<Slot> = caches.iter().flat_map(|cache| cache.lock().drain_if_idle()).collect();
-        let mut central = self.0.central();
-        central.put_small(unmoved);
-        for slab in central.slabs.drain_unused() {
-            central.large.put(slab);
-        }
-        central.large.release_older(generations)
+        self.0.gather(Bins::drain_if_idle).large.release_older(generations)
     }
 
     /// How the memory that is held and not in use is cut up.
@@ -368,15 +360,20 @@ impl Shared {
         if released >= bytes {
             return released;
         }
-        // Kept until the blocks are back in their slabs: a thread that reclaims meanwhile waits instead of being refused.
+        released + self.gather(Bins::drain).large.release(bytes - released)
+    }
+
+    /// Brings what `drain` takes from every cache back to the slabs, and slabs that nobody uses back to the regions. The caches' list stays
+    /// locked meanwhile: a thread that reclaims waits instead of being refused.
+    fn gather(&self, drain: impl Fn(&mut Bins) -> Vec<Slot>) -> MutexGuard<'_, Central> {
         let caches = self.caches();
-        let cached: Vec<Slot> = caches.iter().flat_map(|cache| cache.lock().drain()).collect();
+        let slots: Vec<Slot> = caches.iter().flat_map(|cache| drain(&mut cache.lock())).collect();
         let mut central = self.central();
-        central.put_small(cached);
+        central.put_small(slots);
         for slab in central.slabs.drain_unused() {
             central.large.put(slab);
         }
-        released + central.large.release(bytes - released)
+        central
     }
 
     /// Runs `attempt`, and once more with everything cached given back if there was no memory.

@@ -220,8 +220,6 @@ impl Bins {
 /// This thread's cache of one pool; its end gives everything back.
 struct Local {
     pool: Weak<Shared>,
-    /// The thread's number in the pool.
-    thread: u32,
     cache: Arc<ThreadCache>,
 }
 
@@ -240,24 +238,19 @@ thread_local! {
 /// Runs `f` on this thread's cache of the pool; `None` while the thread is ending and has no cache any more.
 #[inline]
 pub(super) fn with_cache<R>(pool: &Arc<Shared>, f: impl FnOnce(&mut Bins) -> R) -> Option<R> {
-    with_local(pool, |local| f(&mut local.cache.lock()))
-}
-
-/// This thread's number in the pool; 0 while the thread is ending.
-pub(super) fn thread_number(pool: &Arc<Shared>) -> u32 {
-    with_local(pool, |local| local.thread).unwrap_or(0)
-}
-
-#[inline]
-fn with_local<R>(pool: &Arc<Shared>, f: impl FnOnce(&Local) -> R) -> Option<R> {
     LOCAL
         .try_with(|local| {
             let mut local = local.borrow_mut();
             let known = local.iter().position(|l| Weak::as_ptr(&l.pool) == Arc::as_ptr(pool));
             let index = known.unwrap_or_else(|| enlist(&mut local, pool));
-            f(&local[index])
+            f(&mut local[index].cache.lock())
         })
         .ok()
+}
+
+/// This thread's number in the pool; 0 while the thread is ending.
+pub(super) fn thread_number(pool: &Arc<Shared>) -> u32 {
+    with_cache(pool, |bins| bins.thread).unwrap_or(0)
 }
 
 /// Adds a cache for a pool that this thread has not met, and forgets pools that are gone.
@@ -267,7 +260,7 @@ fn enlist(local: &mut Vec<Local>, pool: &Arc<Shared>) -> usize {
     let thread = pool.tracker.enlist(thread::current().name());
     let cache = Arc::new(ThreadCache::new(thread));
     pool.caches().push(Arc::clone(&cache));
-    local.push(Local { pool: Arc::downgrade(pool), thread, cache });
+    local.push(Local { pool: Arc::downgrade(pool), cache });
     local.len() - 1
 }
 

@@ -12,7 +12,8 @@ pub struct Stats {
     pub live: usize,
     /// Blocks in use, without the empty ones.
     pub live_blocks: u64,
-    /// Highest `live` since the pool was made or the peak was reset.
+    /// Highest `live` since the pool was made or the peak was reset. Where several threads allocate, up to 256 KiB of small blocks of each
+    /// may be missing.
     pub peak: usize,
     /// Bytes held from the system and not in use.
     pub cached: usize,
