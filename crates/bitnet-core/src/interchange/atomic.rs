@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
 
-use super::InterchangeError as Error;
+use super::InterchangeError;
 
-type Result<T, E = Error> = std::result::Result<T, E>;
+type Result<T, E = InterchangeError> = std::result::Result<T, E>;
 
 const BUFFER: usize = 1 << 20;
 
@@ -23,11 +23,11 @@ impl AtomicFile {
     /// Starts to write what is to become `path`.
     ///
     /// # Errors
-    /// [`InterchangeError::Io`](Error::Io) if the folder of `path` cannot be written.
+    /// [`InterchangeError::Io`] if the folder of `path` cannot be written.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let path = replaceable(&path).map_err(io_error(&path))?;
-        let temporary = temporary_in(folder_of(&path)).map_err(io_error(&path))?;
+        let path = replaceable(&path).map_err(InterchangeError::io(&path))?;
+        let temporary = temporary_in(folder_of(&path)).map_err(InterchangeError::io(&path))?;
         Ok(Self { path, out: BufWriter::with_capacity(BUFFER, temporary) })
     }
 
@@ -39,18 +39,18 @@ impl AtomicFile {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// [`InterchangeError::Io`](Error::Io), for example when the disk is full.
+    /// [`InterchangeError::Io`], for example when the disk is full.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(io_error(&self.path))
+        self.out.write_all(bytes).map_err(InterchangeError::io(&self.path))
     }
 
     /// Brings the content to the disk, then gives the file its name.
     ///
     /// # Errors
-    /// [`InterchangeError::Io`](Error::Io); whatever had the name before is still there.
+    /// [`InterchangeError::Io`]; whatever had the name before is still there.
     pub fn commit(self) -> Result<()> {
         let Self { path, out } = self;
-        commit(&path, out).map_err(io_error(path))
+        commit(&path, out).map_err(InterchangeError::io(path))
     }
 }
 
@@ -84,8 +84,8 @@ fn commit(path: &Path, out: BufWriter<NamedTempFile>) -> io::Result<()> {
 /// Writes `path` through `write`: all of it, or nothing.
 ///
 /// # Errors
-/// What `write` returns, and [`InterchangeError::Io`](Error::Io); in both cases nothing is left behind and an older `path` is intact.
-pub fn atomic_write<E: From<Error>>(
+/// What `write` returns, and [`InterchangeError::Io`]; in both cases nothing is left behind and an older `path` is intact.
+pub fn atomic_write<E: From<InterchangeError>>(
     path: impl Into<PathBuf>,
     write: impl FnOnce(&mut AtomicFile) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -106,14 +106,14 @@ impl AtomicFolder {
     /// would be read as parts of it.
     ///
     /// # Errors
-    /// [`InterchangeError::Io`](Error::Io) if something is there, or the folder around it cannot be written.
+    /// [`InterchangeError::Io`] if something is there, or the folder around it cannot be written.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let temporary = vacant(&path).and_then(|()| {
             fs::create_dir_all(folder_of(&path))?;
             tempfile::Builder::new().prefix(".").suffix(".tmp").tempdir_in(folder_of(&path))
         });
-        Ok(Self { temporary: temporary.map_err(io_error(&path))?, path })
+        Ok(Self { temporary: temporary.map_err(InterchangeError::io(&path))?, path })
     }
 
     /// Where its files are written meanwhile.
@@ -124,7 +124,7 @@ impl AtomicFolder {
     /// Gives the folder its name.
     ///
     /// # Errors
-    /// [`InterchangeError::Io`](Error::Io); nothing is left behind then.
+    /// [`InterchangeError::Io`]; nothing is left behind then.
     pub fn commit(self) -> Result<()> {
         let Self { path, temporary } = self;
         let publish = || {
@@ -132,7 +132,7 @@ impl AtomicFolder {
             fs::rename(temporary.path(), &path)?;
             sync_folder(folder_of(&path))
         };
-        let published = publish().map_err(io_error(&path));
+        let published = publish().map_err(InterchangeError::io(&path));
         // After the rename nothing has the temporary name any more.
         if published.is_ok() {
             let _ = temporary.keep();
@@ -166,12 +166,6 @@ fn readable(folder: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn readable(_: &Path) -> io::Result<()> {
     Ok(())
-}
-
-/// Attaches the path to an error of the operating system.
-fn io_error(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
-    let path = path.into();
-    move |source| Error::Io { path, source }
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -121,3 +121,11 @@ pub enum InterchangeError {
         device: String,
     },
 }
+
+impl InterchangeError {
+    /// Attaches the path to an error of the operating system.
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}

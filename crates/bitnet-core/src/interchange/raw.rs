@@ -41,13 +41,12 @@ pub(super) fn checked_shape(dims: &[usize]) -> Result<Shape, InterchangeError> {
 
 /// A whole file of at most `limit` bytes.
 pub(super) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, InterchangeError> {
-    let failed = |source| InterchangeError::Io { path: path.into(), source };
-    let bytes = fs::metadata(path).map_err(failed)?.len();
+    let bytes = fs::metadata(path).map_err(InterchangeError::io(path))?.len();
     if bytes > limit {
         let what = path.display().to_string();
         return Err(InterchangeError::TooLong { what, bytes: bytes.into(), limit });
     }
-    fs::read(path).map_err(failed)
+    fs::read(path).map_err(InterchangeError::io(path))
 }
 
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), InterchangeError> {
