@@ -9,6 +9,7 @@ use bitnet_core::memory::pressure::{Monitor, Thresholds};
 use bitnet_core::memory::{Block, HybridMemoryPool, Movable, Tracking, patterns};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -124,6 +125,27 @@ fn two_threads(c: &mut Criterion) {
             b.iter_custom(|rounds| replay(&recording, rounds, system));
         });
     }
+}
+
+/// Time in which one thread makes `count` blocks of 4 KB and another frees them.
+fn hand_over<B: Send>(count: u64, allocate: impl Fn(usize) -> B + Sync) -> Duration {
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let (to_other, inbox) = sync_channel(64);
+        scope.spawn(move || inbox.into_iter().for_each(drop::<B>));
+        (0..count).for_each(|_| to_other.send(allocate(4 << 10)).expect("the other thread listens"));
+        drop(to_other);
+    });
+    start.elapsed()
+}
+
+fn freed_elsewhere(c: &mut Criterion) {
+    let mut group = c.benchmark_group("memory/freed by another thread");
+    let pool = HybridMemoryPool::host();
+    group.bench_function("pool", |b| {
+        b.iter_custom(|count| hand_over(count, |bytes| pool.alloc(bytes).expect("memory")));
+    });
+    group.bench_function(SYSTEM, |b| b.iter_custom(|count| hand_over(count, system)));
 }
 
 fn trim(c: &mut Criterion) {
@@ -254,7 +276,7 @@ fn cleanup(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = criterion();
-    targets = allocate, align, together, fresh, best_fit, track, two_threads, trim, compact, movable, snapshot, export, analyse,
+    targets = allocate, align, together, fresh, best_fit, track, two_threads, freed_elsewhere, trim, compact, movable, snapshot, export, analyse,
         count, pressure, cleanup
 }
 criterion_main!(benches);

@@ -27,7 +27,7 @@ pub enum Step {
     },
 }
 
-/// What one thread asked of its pool, in order. Allocations made meanwhile by no other thread.
+/// What one thread, the only user of a pool, asked of it, in order.
 #[derive(Clone, Debug)]
 pub struct Recording {
     /// From an empty pool on.
