@@ -4,7 +4,7 @@
 use crate::{
     Result, host,
     memory::RawAlloc,
-    ops::{Binary, Compare, Glu, Logical, PagedSpan, Reduce, Unary, cache::KvShape},
+    ops::{Adam, Binary, Compare, Glu, Logical, PagedSpan, Reduce, Unary, cache::KvShape},
     packed::PackedView,
     view::{View, ViewMut},
 };
@@ -97,7 +97,9 @@ pub trait Backend: RawAlloc {
     /// # Errors
     /// Where the device fails.
     fn quantize_activation(&self, x: View<'_>, y: CodesMut<'_>) -> Result<()> {
-        host::quantize_activation(self, x, y)
+        host::run_all(self, [y.codes, y.scales, y.sums], |cpu, [codes, scales, sums]| {
+            cpu.quantize_activation(host::fetch(self, x)?.view(), CodesMut { codes, scales, sums })
+        })
     }
 
     /// `y: [T, O]` = activation codes times ternary codes, summed in i32, times the scales.
@@ -271,7 +273,9 @@ pub trait Backend: RawAlloc {
     /// # Errors
     /// Where the device fails.
     fn sort(&self, x: View<'_>, descending: bool, y: ViewMut<'_>, ids: ViewMut<'_>) -> Result<()> {
-        host::sort(self, x, descending, y, ids)
+        host::run_all(self, [y, ids], |cpu, [y, ids]| {
+            cpu.sort(host::fetch(self, x)?.view(), descending, y, ids)
+        })
     }
 
     /// `y: [O, M, W]` = entries `ids: [M]` (int64) of the middle dimension of `x: [O, N, W]`, contiguous.
@@ -310,5 +314,110 @@ pub trait Backend: RawAlloc {
     /// Where the device fails.
     fn matmul(&self, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
         host::run(self, y, |cpu, y| cpu.matmul(host::fetch(self, a)?.view(), host::fetch(self, b)?.view(), y))
+    }
+
+    /// Gradients of [`rms_norm`](Self::rms_norm) into `[dx: [T, C], dweight: [C]]`. `x, dy: [T, C]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn rms_norm_backward(
+        &self,
+        x: View<'_>,
+        weight: View<'_>,
+        eps: f32,
+        dy: View<'_>,
+        into: [ViewMut<'_>; 2],
+    ) -> Result<()> {
+        host::run_all(self, into, |cpu, into| {
+            let (x, weight) = (host::fetch(self, x)?, host::fetch(self, weight)?);
+            cpu.rms_norm_backward(x.view(), weight.view(), eps, host::fetch(self, dy)?.view(), into)
+        })
+    }
+
+    /// Gradients of [`glu`](Self::glu) into `[dgate, dup]`. All `[T, F]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn glu_backward(
+        &self,
+        kind: Glu,
+        gate: View<'_>,
+        up: View<'_>,
+        dy: View<'_>,
+        into: [ViewMut<'_>; 2],
+    ) -> Result<()> {
+        host::run_all(self, into, |cpu, into| {
+            let (gate, up) = (host::fetch(self, gate)?, host::fetch(self, up)?);
+            cpu.glu_backward(kind, gate.view(), up.view(), host::fetch(self, dy)?.view(), into)
+        })
+    }
+
+    /// What the absmax int8 codes of the rows of `x, y: [.., C]` mean.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn fake_quantize(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.fake_quantize(host::fetch(self, x)?.view(), y))
+    }
+
+    /// What the absmean ternary codes of every `group` elements of `w, y` mean.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn fake_ternarize(&self, w: View<'_>, group: usize, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.fake_ternarize(host::fetch(self, w)?.view(), group, y))
+    }
+
+    /// Loss `y: [T]` of each row of `logits: [T, V]` with its target (int64; negative: none).
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn cross_entropy(&self, logits: View<'_>, targets: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            cpu.cross_entropy(host::fetch(self, logits)?.view(), host::fetch(self, targets)?.view(), y)
+        })
+    }
+
+    /// Gradient `y: [T, V]` of [`cross_entropy`](Self::cross_entropy), given that of the losses, `[T]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn cross_entropy_backward(
+        &self,
+        logits: View<'_>,
+        targets: View<'_>,
+        dy: View<'_>,
+        y: ViewMut<'_>,
+    ) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            let (logits, targets) = (host::fetch(self, logits)?, host::fetch(self, targets)?);
+            cpu.cross_entropy_backward(logits.view(), targets.view(), host::fetch(self, dy)?.view(), y)
+        })
+    }
+
+    /// Softmax of `x * scale` where row `i` of each matrix sees its first `i + 1` columns, zeros elsewhere. `x, y: [.., n, n]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn causal_softmax(&self, x: View<'_>, scale: f32, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.causal_softmax(host::fetch(self, x)?.view(), scale, y))
+    }
+
+    /// Gradient `dx` of `p = softmax(x * scale)` over rows, given `p` and that of it. All `[.., C]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn softmax_backward(&self, p: View<'_>, dp: View<'_>, scale: f32, dx: ViewMut<'_>) -> Result<()> {
+        host::run(self, dx, |cpu, dx| {
+            cpu.softmax_backward(host::fetch(self, p)?.view(), host::fetch(self, dp)?.view(), scale, dx)
+        })
+    }
+
+    /// A step of `adam` by the gradient `g`: weights, means of gradients and of their squares are `into`, all of one shape.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn adam(&self, adam: &Adam, g: View<'_>, into: [ViewMut<'_>; 3]) -> Result<()> {
+        host::run_all(self, into, |cpu, into| cpu.adam(adam, host::fetch(self, g)?.view(), into))
     }
 }

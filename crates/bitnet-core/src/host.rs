@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    backend::{Backend, CodesMut, CodesView},
+    backend::{Backend, CodesView},
     device::Device,
     dtype::DType,
     ops::Codes,
@@ -48,39 +48,22 @@ pub(crate) fn run<B: Backend + ?Sized>(
     y: ViewMut<'_>,
     op: impl FnOnce(&dyn Backend, ViewMut<'_>) -> Result<()>,
 ) -> Result<()> {
-    device.count_fallback();
-    let mut copy = fetch(device, y.as_view())?;
-    op(reference().backend(), copy.view_mut("host")?)?;
-    put_back(device, &copy, y)
+    run_all(device, [y], |cpu, [y]| op(cpu, y))
 }
 
-/// [`Backend::quantize_activation`] on the host; it has three results.
-pub(crate) fn quantize_activation<B: Backend + ?Sized>(
+/// As [`run`], of an op with several results.
+pub(crate) fn run_all<B: Backend + ?Sized, const N: usize>(
     device: &B,
-    x: View<'_>,
-    y: CodesMut<'_>,
+    ys: [ViewMut<'_>; N],
+    op: impl FnOnce(&dyn Backend, [ViewMut<'_>; N]) -> Result<()>,
 ) -> Result<()> {
     device.count_fallback();
-    let codes = Codes::quantize(&fetch(device, x)?)?;
-    put_back(device, &codes.codes, y.codes)?;
-    put_back(device, &codes.scales, y.scales)?;
-    put_back(device, &codes.sums, y.sums)
-}
-
-/// [`Backend::sort`] on the host; it has two results.
-pub(crate) fn sort<B: Backend + ?Sized>(
-    device: &B,
-    x: View<'_>,
-    descending: bool,
-    y: ViewMut<'_>,
-    ids: ViewMut<'_>,
-) -> Result<()> {
-    device.count_fallback();
-    let (mut sorted, mut places) = (fetch(device, y.as_view())?, fetch(device, ids.as_view())?);
-    let x = fetch(device, x)?;
-    reference().backend().sort(x.view(), descending, sorted.view_mut("sort")?, places.view_mut("sort")?)?;
-    put_back(device, &sorted, y)?;
-    put_back(device, &places, ids)
+    let copies: Result<Vec<_>> = ys.iter().map(|y| fetch(device, y.as_view())).collect();
+    let mut copies = copies?;
+    let views: Result<Vec<_>> = copies.iter_mut().map(|copy| copy.view_mut("host")).collect();
+    let Ok(views) = views?.try_into() else { unreachable!("as many copies as results") };
+    op(reference().backend(), views)?;
+    copies.iter().zip(ys).try_for_each(|(copy, y)| put_back(device, copy, y))
 }
 
 /// Puts back everything that the buffer of `y` holds.

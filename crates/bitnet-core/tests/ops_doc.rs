@@ -148,8 +148,14 @@ fn same_bits(op: &Op) -> bool {
 const DECODER: &str = "\
 ## Of the decoder
 
-Over float32 rows, without gradients, the same bits on every CPU tier (`crates/bitnet-core/tests/kernels.rs`):
-`embedding`, `rms_norm`, `quantize_activation`, `bit_matmul`, `matmul_t`, `rope`, `glu`, `add_assign`, `kv_store`, `attention`.
+Over float32 rows, the same bits on every CPU tier (`crates/bitnet-core/tests/kernels.rs`): `embedding`, `rms_norm`, `quantize_activation`,
+`bit_matmul`, `matmul_t`, `rope`, `glu`, `add_to`, `kv_store`, `attention`. With gradients: `rms_norm`, `rope`, `glu`, `add_to`.
+
+## Of training
+
+Over float32, against PyTorch and between tiers in `crates/bitnet-core/tests/training_ops.rs` and `kernels.rs`. With gradients: `linear`,
+`causal_attention` (both within rounding between tiers), `cross_entropy`, and `fake_quantize` and `fake_ternarize`, whose gradients pass
+straight through. Without: `adam`.
 
 ## Linear algebra
 

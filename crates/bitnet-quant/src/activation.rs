@@ -25,9 +25,7 @@ pub struct RowCodes {
 /// Where `codes` is shorter than `x`.
 #[inline(always)]
 pub fn quantize(x: &[f32], codes: &mut [i8]) -> RowCodes {
-    // As integers the magnitudes keep their order and NaN is the largest: it reaches the scale and so the output.
-    let absmax = f32::from_bits(x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max)));
-    let scale = (1.0 / if absmax < MIN_ABSMAX { MIN_ABSMAX } else { absmax }) * 127.0;
+    let scale = scale(x);
     let (codes, padding) = codes.split_at_mut(x.len());
     let mut sum = 0;
     for (code, x) in codes.iter_mut().zip(x) {
@@ -37,6 +35,23 @@ pub fn quantize(x: &[f32], codes: &mut [i8]) -> RowCodes {
     }
     padding.fill(0);
     RowCodes { scale, sum }
+}
+
+/// Factor 127/absmax of a row.
+#[inline(always)]
+fn scale(x: &[f32]) -> f32 {
+    // As integers the magnitudes keep their order and NaN is the largest: it reaches the scale and so the output.
+    let absmax = f32::from_bits(x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max)));
+    (1.0 / if absmax < MIN_ABSMAX { MIN_ABSMAX } else { absmax }) * 127.0
+}
+
+/// Writes what the codes of a row mean, `y = code / scale`, which training computes with. Both `[C]`.
+#[inline(always)]
+pub fn fake_quantize(x: &[f32], y: &mut [f32]) {
+    let scale = scale(x);
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = nearest(x * scale) as f32 / scale;
+    }
 }
 
 /// Nearest integer in -128..=127, half to even; 0 for NaN.
@@ -65,6 +80,17 @@ mod tests {
         let mut codes = [1i8; 4];
         assert_eq!(quantize(&[0.0, -0.0], &mut codes), RowCodes { scale: 1.0 / 1e-5 * 127.0, sum: 0 });
         assert_eq!(codes, [0; 4]);
+    }
+
+    #[test]
+    fn training_computes_with_what_the_codes_mean() {
+        let x: Vec<f32> = (0..100).map(|i| (i as f32 * 0.37).sin()).collect();
+        let (mut codes, mut y) = ([0i8; 100], [0f32; 100]);
+        let row = quantize(&x, &mut codes);
+        fake_quantize(&x, &mut y);
+        assert!(codes.iter().zip(&y).all(|(&code, &y)| f32::from(code) / row.scale == y));
+        fake_quantize(&[1.0, f32::NAN], &mut y[..2]);
+        assert!(y[0].is_nan());
     }
 
     #[test]

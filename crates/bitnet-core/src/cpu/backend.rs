@@ -7,13 +7,14 @@ use super::{
     partition::ColumnsMut,
     rows::Rows,
     threads::Threads,
+    training::Training,
 };
 use crate::{
     Error, Result,
     backend::{Backend, CodesMut, CodesView, Paged},
     memory::{self, Host, RawAlloc, RawMem},
     ops::{
-        Binary, Compare, Glu, Logical, Reduce, Unary,
+        Adam, Binary, Compare, Glu, Logical, Reduce, Unary,
         attention::Past,
         bit_matmul::{CodeRows, TernaryRows},
         cache::BLOCK_LEN,
@@ -62,6 +63,10 @@ impl CpuBackend {
 
     fn along(&self) -> Rows<'_> {
         Rows { kernels: self.kernels, threads: &self.threads }
+    }
+
+    fn training(&self) -> Training<'_> {
+        Training { kernels: self.kernels, threads: &self.threads }
     }
 
     /// Calls `f` with the rows of `y` that hold at least [`ELEMENTS`] elements together.
@@ -322,6 +327,62 @@ impl Backend for CpuBackend {
 
     fn matmul(&self, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
         gemm::matmul(&self.threads, a, b, y)
+    }
+
+    fn rms_norm_backward(
+        &self,
+        x: View<'_>,
+        weight: View<'_>,
+        eps: f32,
+        dy: View<'_>,
+        into: [ViewMut<'_>; 2],
+    ) -> Result<()> {
+        self.training().rms_norm_backward(x, weight, eps, dy, into)
+    }
+
+    fn glu_backward(
+        &self,
+        kind: Glu,
+        gate: View<'_>,
+        up: View<'_>,
+        dy: View<'_>,
+        into: [ViewMut<'_>; 2],
+    ) -> Result<()> {
+        self.training().glu_backward(kind, gate, up, dy, into)
+    }
+
+    fn fake_quantize(&self, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.training().fake_quantize(x, y)
+    }
+
+    fn fake_ternarize(&self, w: View<'_>, group: usize, y: ViewMut<'_>) -> Result<()> {
+        self.training().fake_ternarize(w, group, y)
+    }
+
+    fn cross_entropy(&self, logits: View<'_>, targets: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.training().cross_entropy(logits, targets, y)
+    }
+
+    fn cross_entropy_backward(
+        &self,
+        logits: View<'_>,
+        targets: View<'_>,
+        dy: View<'_>,
+        y: ViewMut<'_>,
+    ) -> Result<()> {
+        self.training().cross_entropy_backward(logits, targets, dy, y)
+    }
+
+    fn causal_softmax(&self, x: View<'_>, scale: f32, y: ViewMut<'_>) -> Result<()> {
+        self.training().causal_softmax(x, scale, y)
+    }
+
+    fn softmax_backward(&self, p: View<'_>, dp: View<'_>, scale: f32, dx: ViewMut<'_>) -> Result<()> {
+        self.training().softmax_backward(p, dp, scale, dx)
+    }
+
+    fn adam(&self, adam: &Adam, g: View<'_>, into: [ViewMut<'_>; 3]) -> Result<()> {
+        self.training().adam(adam, g, into)
     }
 }
 

@@ -13,8 +13,8 @@ use crate::ops::cache::{self, CacheType};
 use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
 use crate::ops::{
-    Binary, Compare, Operand, Reduce, Unary, add, binary, compare, convert, copy, matmul_t, reduce, rms_norm,
-    rope, softmax, transpose, unary,
+    Adam, Binary, Compare, Operand, Reduce, Unary, adam, add, binary, causal_attention, compare, convert,
+    copy, cross_entropy, fake_quantize, matmul_t, reduce, rms_norm, rope, softmax, transpose, unary,
 };
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
@@ -28,6 +28,9 @@ pub type KvStore = fn(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]);
 
 /// `y = act(gate) * up`. All `[F]`.
 pub type GluRow = fn(gate: &[f32], up: &[f32], y: &mut [f32]);
+
+/// Gradients of a [`GluRow`] by its gate and its factor, given that of its result. All `[F]`.
+pub type GluBackward = fn(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]);
 
 /// The kernels of an instruction set. Having a table is the proof that the processor has what it needs.
 pub struct Kernels {
@@ -102,6 +105,29 @@ pub struct Kernels {
     pub kv_store_f16: KvStore,
     /// Into a cache of Q8_0.
     pub kv_store_q8_0: KvStore,
+    /// Gradients of `rms_norm`: writes `dx`, adds to `dweight`. All `[C]`.
+    pub rms_norm_backward:
+        fn(x: &[f32], weight: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dweight: &mut [f32]),
+    /// Of [`Glu::Relu2`].
+    pub glu_relu2_backward: GluBackward,
+    /// Of [`Glu::Silu`].
+    pub glu_silu_backward: GluBackward,
+    /// What the int8 codes of a row mean.
+    pub fake_quantize: fn(x: &[f32], y: &mut [f32]),
+    /// Sum of the magnitudes of at most [`bitnet_quant::ternary::BLOCK`] weights.
+    pub sum_of_magnitudes: fn(w: &[f32]) -> f64,
+    /// What the ternary codes of weights mean, given what they are multiplied by before they are rounded.
+    pub fake_ternarize: fn(w: &[f32], factor: f32, y: &mut [f32]),
+    /// Loss of a row.
+    pub cross_entropy: fn(logits: &[f32], target: i64) -> f32,
+    /// Gradient of the loss of a row.
+    pub cross_entropy_backward: fn(logits: &[f32], target: i64, dloss: f32, dlogits: &mut [f32]),
+    /// Softmax of the first `seen` elements times `scale`, zeros behind.
+    pub causal_softmax: fn(x: &[f32], seen: usize, scale: f32, y: &mut [f32]),
+    /// Gradient of a softmax, given its result.
+    pub softmax_backward: fn(y: &[f32], dy: &[f32], scale: f32, dx: &mut [f32]),
+    /// A step of an optimizer.
+    pub adam: fn(adam: &Adam, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]),
 }
 
 impl Kernels {
@@ -142,6 +168,17 @@ impl Kernels {
         kv_store_f32: cache::store_f32,
         kv_store_f16: cache::store_f16,
         kv_store_q8_0: cache::store_q8_0,
+        rms_norm_backward: rms_norm::backward,
+        glu_relu2_backward: glu::relu2_backward,
+        glu_silu_backward: glu::silu_backward,
+        fake_quantize: fake_quantize::reference,
+        sum_of_magnitudes: fake_quantize::sum_of_magnitudes,
+        fake_ternarize: fake_quantize::ternary_reference,
+        cross_entropy: cross_entropy::reference,
+        cross_entropy_backward: cross_entropy::backward,
+        causal_softmax: causal_attention::softmax,
+        softmax_backward: causal_attention::softmax_backward,
+        adam: adam::reference,
     };
 
     /// The tables that this processor can run, from slow to fast.
@@ -169,6 +206,14 @@ impl Kernels {
         match kind {
             Glu::Relu2 => self.glu_relu2,
             Glu::Silu => self.glu_silu,
+        }
+    }
+
+    /// The gradients of a gated linear unit.
+    pub fn glu_backward(&self, kind: Glu) -> GluBackward {
+        match kind {
+            Glu::Relu2 => self.glu_relu2_backward,
+            Glu::Silu => self.glu_silu_backward,
         }
     }
 

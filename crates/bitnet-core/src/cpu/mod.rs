@@ -24,6 +24,7 @@ pub mod partition;
 mod rows;
 pub mod threads;
 pub mod topology;
+mod training;
 mod transpose;
 mod walk;
 

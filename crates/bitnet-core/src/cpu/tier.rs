@@ -95,6 +95,22 @@ macro_rules! tier {
             fn kv_store_f32(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_f32;
             fn kv_store_f16(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_f16;
             fn kv_store_q8_0(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_q8_0;
+            fn rms_norm_backward(x: &[f32], w: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dw: &mut [f32]) =
+                ops::rms_norm::backward;
+            fn glu_relu2_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) =
+                ops::glu::relu2_backward;
+            fn glu_silu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) =
+                ops::glu::silu_backward;
+            fn fake_quantize(x: &[f32], y: &mut [f32]) = ops::fake_quantize::reference;
+            fn sum_of_magnitudes(w: &[f32]) -> f64 = ops::fake_quantize::sum_of_magnitudes;
+            fn fake_ternarize(w: &[f32], factor: f32, y: &mut [f32]) = ops::fake_quantize::ternary_reference;
+            fn cross_entropy(logits: &[f32], target: i64) -> f32 = ops::cross_entropy::reference;
+            fn cross_entropy_backward(logits: &[f32], target: i64, dloss: f32, dlogits: &mut [f32]) =
+                ops::cross_entropy::backward;
+            fn causal_softmax(x: &[f32], seen: usize, scale: f32, y: &mut [f32]) = ops::causal_attention::softmax;
+            fn softmax_backward(y: &[f32], dy: &[f32], scale: f32, dx: &mut [f32]) =
+                ops::causal_attention::softmax_backward;
+            fn adam(adam: &ops::Adam, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) = ops::adam::reference;
         }
 
         pub(in crate::cpu) const TABLE: Kernels = Kernels {
@@ -133,6 +149,17 @@ macro_rules! tier {
             kv_store_f32,
             kv_store_f16,
             kv_store_q8_0,
+            rms_norm_backward,
+            glu_relu2_backward,
+            glu_silu_backward,
+            fake_quantize,
+            sum_of_magnitudes,
+            fake_ternarize,
+            cross_entropy,
+            cross_entropy_backward,
+            causal_softmax,
+            softmax_backward,
+            adam,
         };
     };
 }

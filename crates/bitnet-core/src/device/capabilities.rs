@@ -1,6 +1,7 @@
 //! What a device computes itself, found out by letting it: every op runs on a tiny operand, and the counter of fallbacks tells.
 
 mod tensors;
+mod training;
 
 use super::{Device, Task};
 use crate::{
@@ -149,7 +150,7 @@ impl Op {
 
 /// Every op.
 fn all() -> impl Iterator<Item = Op> {
-    MODEL.into_iter().chain(tensors::OPS)
+    MODEL.into_iter().chain(tensors::OPS).chain(training::OPS)
 }
 
 const BOTH: &[Task] = &[Task::Inference, Task::Training];
@@ -227,7 +228,7 @@ fn matmul_t(device: &Device, operand: Operand) -> Result<()> {
 
 fn rope(device: &Device, _: Operand) -> Result<()> {
     let angles = || Tensor::zeros(device, [1, COLS / 2], DType::F32);
-    ops::rope(&mut Tensor::zeros(device, [1, 1, COLS], DType::F32)?, &angles()?, &angles()?)
+    ops::rope(Tensor::zeros(device, [1, 1, COLS], DType::F32)?, &angles()?, &angles()?).map(drop)
 }
 
 fn glu(device: &Device, _: Operand) -> Result<()> {
@@ -238,7 +239,7 @@ fn glu(device: &Device, _: Operand) -> Result<()> {
 }
 
 fn add_assign(device: &Device, _: Operand) -> Result<()> {
-    ops::add_assign(&mut rows(device)?, &rows(device)?)
+    ops::add_to(rows(device)?, &rows(device)?).map(drop)
 }
 
 /// A cache of one block of one head.

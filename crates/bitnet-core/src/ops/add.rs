@@ -11,14 +11,18 @@ pub fn reference(x: &mut [f32], y: &[f32]) {
     }
 }
 
-/// `x += y` in place. Both have the same shape.
+/// `x + y` of one shape, in place where nothing is trainable.
 ///
 /// # Errors
-/// Where shapes differ, `x` is shared, or the device fails.
-pub fn add_assign(x: &mut Tensor, y: &Tensor) -> Result<()> {
+/// Where shapes differ, others share the elements of a constant `x`, or the device fails.
+pub fn add_to(mut x: Tensor, y: &Tensor) -> Result<Tensor> {
     expect_shape("add_assign", y, x.shape())?;
+    if x.is_trainable() || y.is_trainable() {
+        return x.add(y);
+    }
     let device = x.device().clone();
-    device.backend().add_assign(x.view_mut("add_assign")?, y.view())
+    device.backend().add_assign(x.view_mut("add_assign")?, y.view())?;
+    Ok(x)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Gated linear units: `y = act(gate) * up`.
 
 use super::expect_shape;
-use crate::{DType, Result, Tensor, math};
+use crate::{DType, Result, Tensor, autograd::record, math};
 
 /// Activation of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +30,26 @@ pub fn silu(gate: &[f32], up: &[f32], y: &mut [f32]) {
     }
 }
 
+/// Gradients of [`relu2`], given that of its result. All `[F]`.
+#[inline(always)]
+pub fn relu2_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+    for ((((dgate, dup), &gate), up), dy) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dy) {
+        let positive = if gate < 0.0 { 0.0 } else { gate };
+        *dgate = 2.0 * positive * up * dy;
+        *dup = positive * positive * dy;
+    }
+}
+
+/// Gradients of [`silu`], given that of its result. All `[F]`.
+#[inline(always)]
+pub fn silu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+    for ((((dgate, dup), &gate), up), dy) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dy) {
+        let sigmoid = math::sigmoid(gate);
+        *dgate = sigmoid * (1.0 + gate * (1.0 - sigmoid)) * up * dy;
+        *dup = gate * sigmoid * dy;
+    }
+}
+
 /// `act(gate) * up`. Both `[T, F]` -> `[T, F]`.
 ///
 /// # Errors
@@ -38,7 +58,18 @@ pub fn glu(kind: Glu, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     expect_shape("glu", up, gate.shape())?;
     let mut y = Tensor::empty(gate.device(), gate.shape(), DType::F32)?;
     gate.device().backend().glu(kind, gate.view(), up.view(), y.view_mut("glu")?)?;
-    Ok(y)
+    Ok(record(y, [gate, up], || {
+        let (wanted, gate, up) = ([gate.is_trainable(), up.is_trainable()], gate.detach(), up.detach());
+        move |dy: &Tensor| {
+            let op = "glu_backward";
+            let dy = dy.contiguous()?;
+            let mut dgate = Tensor::empty(gate.device(), gate.shape(), DType::F32)?;
+            let mut dup = Tensor::empty(gate.device(), gate.shape(), DType::F32)?;
+            let into = [dgate.view_mut(op)?, dup.view_mut(op)?];
+            gate.device().backend().glu_backward(kind, gate.view(), up.view(), dy.view(), into)?;
+            Ok([wanted[0].then_some(dgate), wanted[1].then_some(dup)])
+        }
+    }))
 }
 
 #[cfg(test)]

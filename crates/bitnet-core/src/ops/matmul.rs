@@ -9,7 +9,7 @@ use crate::{DType, Error, Result, Shape, Tensor, autograd::record};
 /// # Errors
 /// Where the inner extents differ, the others do not broadcast, the types differ or are not floats, or the device fails.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    expect_floats("matmul", a, b)?;
+    expect_same_floats("matmul", a, b)?;
     match (a.shape().rank(), b.shape().rank()) {
         (0, _) | (_, 0) => {
             let reason = "a tensor without dimensions; use mul".to_owned();
@@ -22,7 +22,7 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
 }
 
-fn expect_floats(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+fn expect_same_floats(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
     if !a.dtype().is_float() {
         return Err(Error::DType { op, expected: DType::F32, got: a.dtype() });
     }

@@ -1,18 +1,23 @@
 //! Ops: one file each with its mathematics, its public function and its scalar reference.
 
+pub mod adam;
 pub mod add;
 pub mod attention;
 pub mod binary;
 pub mod bit_matmul;
 pub mod cache;
+pub mod causal_attention;
 pub mod compare;
 pub mod concat;
 pub mod convert;
 pub mod copy;
+pub mod cross_entropy;
 pub mod einsum;
 pub mod embedding;
+pub mod fake_quantize;
 pub mod glu;
 pub mod index;
+pub mod linear;
 pub mod logical;
 pub mod matmul;
 pub mod matmul_t;
@@ -27,15 +32,20 @@ pub mod sort;
 pub(crate) mod transpose;
 pub mod unary;
 
-pub use add::add_assign;
+pub use adam::{Adam, adam};
+pub use add::add_to;
 pub use attention::{PagedSpan, attention, kv_store};
 pub use binary::{Binary, binary, binary_assign};
 pub use bit_matmul::bit_matmul;
+pub use causal_attention::causal_attention;
 pub use compare::{Compare, compare};
 pub use concat::{concat, stack};
+pub use cross_entropy::cross_entropy;
 pub use einsum::einsum;
 pub use embedding::embedding;
+pub use fake_quantize::{fake_quantize, fake_ternarize};
 pub use glu::{Glu, glu};
+pub use linear::linear;
 pub use logical::{Logical, logical};
 pub use matmul::matmul;
 pub use matmul_t::matmul_t;
@@ -47,10 +57,19 @@ pub use rope::rope;
 pub use select::select;
 pub use unary::{Unary, unary};
 
-use crate::{Error, Result, Shape, Tensor};
+use crate::{DType, Error, Result, Shape, Tensor};
 
 /// Refuses operands whose shapes differ from what the op needs.
 pub(crate) fn expect_shape(op: &'static str, x: &Tensor, expected: impl Into<Shape>) -> Result<()> {
     let expected = expected.into();
     if x.shape() == expected { Ok(()) } else { Err(Error::Shape { op, expected, got: x.shape() }) }
+}
+
+/// Refuses elements that are not f32.
+pub(crate) fn expect_floats(op: &'static str, x: &Tensor) -> Result<()> {
+    if x.dtype() == DType::F32 {
+        Ok(())
+    } else {
+        Err(Error::DType { op, expected: DType::F32, got: x.dtype() })
+    }
 }

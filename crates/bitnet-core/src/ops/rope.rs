@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al. 2021, arXiv:2104.09864) in the half-split order of Hugging Face checkpoints.
 
 use super::expect_shape;
-use crate::{Error, Result, Shape, Tensor};
+use crate::{Error, Result, Shape, Tensor, autograd::record};
 
 /// Cosines and sines of one position: `angle[j] = position * frequencies[j]`, the product rounded to f32. All `[D/2]`.
 pub fn angles(position: usize, frequencies: &[f32], cos: &mut [f32], sin: &mut [f32]) {
@@ -20,18 +20,31 @@ pub fn reference(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
-/// Rotates the halves of every head in place. `x: [T, H, D]`, `cos, sin: [T, D/2]`.
+/// Rotates the halves of every head, in place where nothing is trainable. `x: [T, H, D]`, `cos, sin: [T, D/2]`.
 ///
 /// # Errors
-/// Where shapes differ, `x` is shared, or the device fails.
-pub fn rope(x: &mut Tensor, cos: &Tensor, sin: &Tensor) -> Result<()> {
+/// Where shapes differ, others share the elements of a constant `x`, or the device fails.
+pub fn rope(x: Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let &[tokens, _, head_dim] = x.shape().dims() else {
         return Err(Error::Shape { op: "rope", expected: Shape::from([0, 0, 0]), got: x.shape() });
     };
     expect_shape("rope", cos, [tokens, head_dim / 2])?;
     expect_shape("rope", sin, [tokens, head_dim / 2])?;
+    if !x.is_trainable() {
+        return rotate(x, cos, sin);
+    }
+    let y = rotate(x.detach().copy()?, cos, sin)?;
+    Ok(record(y, [&x], || {
+        // A rotation is undone by the opposite one.
+        let (cos, sin) = (cos.clone(), sin.clone());
+        move |dy: &Tensor| Ok([Some(rotate(dy.copy()?, &cos, &sin.neg()?)?)])
+    }))
+}
+
+fn rotate(mut x: Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let device = x.device().clone();
-    device.backend().rope(x.view_mut("rope")?, cos.view(), sin.view())
+    device.backend().rope(x.view_mut("rope")?, cos.view(), sin.view())?;
+    Ok(x)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn log_reference(x: &[f32], y: &mut [f32]) {
 
 /// Largest value by lanes; the order cannot change it.
 #[inline(always)]
-fn row_max(x: &[f32]) -> f32 {
+pub(crate) fn row_max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; math::LANES];
     let (chunks, tail) = x.as_chunks::<{ math::LANES }>();
     for chunk in chunks {
