@@ -204,7 +204,7 @@ impl LanguageModel for LocalModel {
         batch: &Batch,
         logits: &mut Vec<f32>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let hidden = self.decoder.forward(batch, &mut self.cache)?;
+        let hidden = self.decoder.forward(batch, Some(&mut self.cache))?;
         if batch.logits_rows() > 0 {
             let rows = self.decoder.logits(batch, &hidden)?;
             logits.reserve(rows.shape().len());

@@ -4,10 +4,10 @@ use crate::{
     batch::Batch,
     config::Config,
     kv::KvCache,
-    layers::{Attention, Mlp, RmsNorm, Rope, Rotation},
+    layers::{Attention, Linear, Mlp, RmsNorm, Rope, Rotation, Table},
 };
 use bitnet_core::{
-    Device, PackedTensor, Result, Tensor,
+    Device, Error, PackedTensor, Result, Tensor,
     ops::{self, PagedSpan},
 };
 
@@ -25,21 +25,21 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Adds the layer's two steps to `x: [T, C]`.
+    /// `x: [T, C]` with the layer's two steps added.
     ///
     /// # Errors
     /// Where shapes differ or the device fails.
     pub fn forward(
         &self,
-        x: &mut Tensor,
+        x: Tensor,
         rotation: &Rotation,
         spans: &[PagedSpan<'_>],
-        cache: &mut crate::kv::KvLayer,
-    ) -> Result<()> {
-        let y = self.attention.forward(&self.input_layernorm.forward(x)?, rotation, spans, cache)?;
-        ops::add_assign(x, &y)?;
-        let y = self.mlp.forward(&self.post_attention_layernorm.forward(x)?)?;
-        ops::add_assign(x, &y)
+        cache: Option<&mut crate::kv::KvLayer>,
+    ) -> Result<Tensor> {
+        let y = self.attention.forward(&self.input_layernorm.forward(&x)?, rotation, spans, cache)?;
+        let x = ops::add_to(x, &y)?;
+        let y = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?)?;
+        ops::add_to(x, &y)
     }
 }
 
@@ -49,13 +49,13 @@ pub struct Decoder {
     /// Hyperparameters.
     pub config: Config,
     /// `[V, C]`.
-    pub embed_tokens: PackedTensor,
+    pub embed_tokens: Table,
     /// In order.
     pub layers: Vec<Layer>,
     /// Before the head, `[C]`.
     pub norm: RmsNorm,
     /// `[V, C]`; the embedding where there is none.
-    pub lm_head: Option<PackedTensor>,
+    pub lm_head: Option<Table>,
     /// Rotary frequencies.
     pub rope: Rope,
 }
@@ -70,24 +70,32 @@ impl Decoder {
     pub fn weight_bytes(&self) -> usize {
         let matrices = self.layers.iter().flat_map(|layer| {
             let (a, m) = (&layer.attention, &layer.mlp);
-            [&a.q, &a.k, &a.v, &a.o, &m.gate, &m.up, &m.down].map(|w| w.weight().bytes())
+            [&a.q, &a.k, &a.v, &a.o, &m.gate, &m.up, &m.down].map(Linear::bytes)
         });
-        let heads = self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, PackedTensor::bytes);
+        let heads = self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, Table::bytes);
         heads + matrices.sum::<usize>()
     }
 
-    /// Runs a batch: hidden states `[T, C]` of all its tokens, before the last norm.
+    /// Runs a batch: hidden states `[T, C]` of all its tokens, before the last norm. Without a cache its spans are whole sequences, as in
+    /// training.
     ///
     /// # Errors
-    /// Where a token id or block lies outside the model or cache, or the device fails.
-    pub fn forward(&self, batch: &Batch, cache: &mut KvCache) -> Result<Tensor> {
+    /// Where a token id or block lies outside the model or cache, a span without a cache does not begin at 0, or the device fails.
+    pub fn forward(&self, batch: &Batch, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+        if cache.is_none()
+            && let Some(span) = batch.spans.iter().find(|span| span.start > 0)
+        {
+            let reason = format!("a span from position {} on needs a cache of what is before it", span.start);
+            return Err(Error::Argument { op: "forward", reason });
+        }
         let spans: Vec<PagedSpan<'_>> =
             batch.spans.iter().map(|s| PagedSpan { len: s.len, start: s.start, blocks: &s.blocks }).collect();
         let positions: Vec<usize> = batch.spans.iter().flat_map(|s| s.start..s.start + s.len).collect();
         let rotation = self.rope.rotation(self.device(), &positions)?;
-        let mut x = ops::embedding(&self.embed_tokens, &batch.tokens)?;
+        let mut x = self.embed_tokens.rows(&batch.tokens)?;
         for (i, layer) in self.layers.iter().enumerate() {
-            layer.forward(&mut x, &rotation, &spans, cache.layer_mut(i))?;
+            let cache = cache.as_deref_mut().map(|cache| cache.layer_mut(i));
+            x = layer.forward(x, &rotation, &spans, cache)?;
         }
         Ok(x)
     }
@@ -97,6 +105,10 @@ impl Decoder {
     /// # Errors
     /// Where shapes differ or the device fails.
     pub fn logits(&self, batch: &Batch, hidden: &Tensor) -> Result<Tensor> {
+        let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
+        if batch.logits_rows() == batch.tokens.len() {
+            return head.products(&self.norm.forward(hidden)?);
+        }
         let mut rows = Vec::with_capacity(batch.logits_rows());
         let mut first = 0;
         for span in &batch.spans {
@@ -105,6 +117,6 @@ impl Decoder {
             first += span.len;
         }
         let hidden = ops::embedding(&PackedTensor::from_rows(hidden)?, &rows)?;
-        ops::matmul_t(&self.norm.forward(&hidden)?, self.lm_head.as_ref().unwrap_or(&self.embed_tokens))
+        head.products(&self.norm.forward(&hidden)?)
     }
 }

@@ -11,6 +11,7 @@ pub mod convert;
 pub mod decoder;
 pub mod error;
 pub mod kv;
+pub mod latent;
 pub mod layers;
 pub mod synthetic;
 pub mod template;

@@ -3,7 +3,7 @@
 use crate::{
     config::{Activation, Config, Family, RopeScaling},
     decoder::{Decoder, Layer},
-    layers::{Attention, Linear, Mlp, RmsNorm, Rope},
+    layers::{Attention, Linear, Mlp, RmsNorm, Rope, Table},
 };
 use bitnet_core::{DType, Device, PackedTensor, Result, Tensor, packed::padded_cols};
 use bitnet_quant::Format;
@@ -239,14 +239,14 @@ fn ternary(rows: usize, cols: usize, device: &Device, random: &mut Random) -> Re
 }
 
 /// F16 values between -1/16 and 1/16: a sign, small exponents, ten random bits of mantissa.
-fn embedding(config: &Config, device: &Device, random: &mut Random) -> Result<PackedTensor> {
+fn embedding(config: &Config, device: &Device, random: &mut Random) -> Result<Table> {
     let (rows, cols) = (config.vocab_size, config.hidden_size);
     let mut data = Tensor::empty(device, [rows * cols * 2], DType::U8)?;
     for bytes in data.view_mut("synthetic")?.into_slice::<u8>("synthetic")?.chunks_mut(8) {
         let words = random.next() & 0xA7FF_A7FF_A7FF_A7FF;
         bytes.copy_from_slice(&words.to_le_bytes()[..bytes.len()]);
     }
-    PackedTensor::stored(Format::F16, rows, cols, data)
+    PackedTensor::stored(Format::F16, rows, cols, data).map(Table::Stored)
 }
 
 /// Xorshift64*: fast, and good enough for weights that nobody reads.

@@ -8,6 +8,7 @@ use bitnet_model::{
     Config, Error,
     arch::hf::is_kept,
     config::RopeScaling,
+    layers::Linear,
     weights::gguf::{Array, Metadata, Spec, Value},
 };
 use bitnet_quant::{Format, Scales};
@@ -119,7 +120,8 @@ fn a_scale_beside_a_ternary_matrix_multiplies_the_stored_one() {
         assert_eq!(weight.unpacked().unwrap().scales, expected, "{fixture}");
         let [device, ..] = &common::devices()[..] else { panic!("every machine has a device") };
         let decoder = scaled.decoder(device, &|_| {}).unwrap();
-        let used = decoder.layers[0].attention.q.weight().scales().unwrap().to_vec::<f32>().unwrap();
+        let Linear::Ternary(q) = &decoder.layers[0].attention.q else { panic!("a ternary matrix") };
+        let used = q.scales().unwrap().to_vec::<f32>().unwrap();
         assert!((used[0] / (2.0 * alpha) - 1.0).abs() < 1e-3, "{fixture}: {used:?}");
     }
 }

@@ -78,10 +78,10 @@ fn check_rope(decoder: &Decoder, index: usize, goldens: &Goldens, device: &Devic
     for (projection, rotated) in [("q_out", "q_rope"), ("k_out", "k_rope")] {
         let x = tensor(goldens, &format!("layer{index}.{projection}"), device);
         let (tokens, dim) = (x.shape().rows(), decoder.config.head_dim);
-        let mut heads = x.reshape([tokens, x.shape().last() / dim, dim]).unwrap();
-        drop(x);
+        let width = x.shape().last();
+        let heads = x.into_shape([tokens, width / dim, dim]).unwrap();
         let rotation = decoder.rope.rotation(device, &(0..tokens).collect::<Vec<_>>()).unwrap();
-        ops::rope(&mut heads, &rotation.cos, &rotation.sin).unwrap();
+        let heads = ops::rope(heads, &rotation.cos, &rotation.sin).unwrap();
         let name = format!("layer{index}.{rotated}");
         assert_rows_close(&by_head(&heads), &goldens.floats(&name), dim, &name);
     }

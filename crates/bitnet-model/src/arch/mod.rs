@@ -1,6 +1,7 @@
 //! Architectures: how a `config.json` or the metadata of a GGUF maps onto [`Config`], and what its tensors are called.
 
 mod bitnet;
+pub mod describe;
 pub mod gguf;
 pub mod hf;
 mod llama;

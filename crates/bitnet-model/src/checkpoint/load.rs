@@ -6,7 +6,7 @@ use crate::{
     Decoder, Result,
     arch::PROJECTIONS,
     decoder::Layer,
-    layers::{Attention, Linear, Mlp, RmsNorm, Rope},
+    layers::{Attention, Linear, Mlp, RmsNorm, Rope, Table},
 };
 use bitnet_core::{DType, Device, PackedTensor, Tensor, packed::padded_cols};
 use bitnet_quant::{Format, Scales, Ternary};
@@ -42,9 +42,9 @@ impl Checkpoint {
             .map(|layer| self.layer(layer, device, &mut linears))
             .collect::<Result<Vec<_>>>()?;
         let embedding = self.embedding()?;
-        let embed_tokens = stored(&embedding, device)?;
+        let embed_tokens = Table::Stored(stored(&embedding, device)?);
         progress(embedding.bytes.len() as u64);
-        let lm_head = self.head()?.map(|head| stored(&head, device)).transpose()?;
+        let lm_head = self.head()?.map(|head| stored(&head, device).map(Table::Stored)).transpose()?;
         let norm = self.rms_norm("model.norm".into(), config.hidden_size, device)?;
         Ok(Decoder { embed_tokens, layers, norm, lm_head, rope: Rope::new(&config), config })
     }
@@ -100,7 +100,7 @@ fn linear(weight: &Weight, device: &Device) -> Result<Linear> {
     match weight.ternary()? {
         Some(ternary) => {
             weight.bytes.release();
-            Ok(Linear::Ternary(packed(weight, ternary, device)?))
+            Ok(Linear::Ternary(packed(&ternary, device)?))
         }
         None => Ok(Linear::Dense(stored(weight, device)?)),
     }
@@ -131,7 +131,7 @@ fn mapped_i2s(weight: &Weight, device: &Device) -> Result<Option<PackedTensor>> 
 }
 
 /// Codes in the compute layout, rows padded to whole blocks.
-fn packed(weight: &Weight, ternary: Ternary, device: &Device) -> Result<PackedTensor> {
+pub(crate) fn packed(ternary: &Ternary, device: &Device) -> bitnet_core::Result<PackedTensor> {
     let (rows, cols) = (ternary.rows, ternary.cols);
     let scales = match &ternary.scales {
         Scales::Tensor(alpha) => Tensor::from_slice(device, [1], &[*alpha])?,
@@ -144,9 +144,9 @@ fn packed(weight: &Weight, ternary: Ternary, device: &Device) -> Result<PackedTe
     let out = data.view_mut("load")?.into_slice::<u8>("load")?;
     for (codes, out) in ternary.codes.chunks(cols).zip(out.chunks_mut(row_bytes)) {
         padded[..cols].copy_from_slice(codes);
-        bitnet_quant::formats::i2s::pack_codes(&padded, out).map_err(|e| weight.error(e))?;
+        bitnet_quant::formats::i2s::pack_codes(&padded, out)?;
     }
-    Ok(PackedTensor::ternary(rows, cols, data, scales)?)
+    PackedTensor::ternary(rows, cols, data, scales)
 }
 
 /// A matrix in the format of the file: where it is, or with its rows put in order.

@@ -10,6 +10,7 @@ mod weight;
 
 pub use i2s_layout::{Decision, Evidence, LAYOUTS, STATED};
 pub use load::Progress;
+pub(crate) use load::packed;
 pub use weight::{Meaning, Weight};
 
 use crate::{

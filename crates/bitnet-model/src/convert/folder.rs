@@ -2,10 +2,13 @@
 
 use super::{Job, Progress, Target, in_order, jobs, report, table, with_scale};
 use crate::{
-    Checkpoint, Config, Error, Result, Tokenizer,
-    arch::projection_shape,
+    Checkpoint, Error, Result, Tokenizer,
+    arch::{
+        describe::{activation_name, describe},
+        projection_shape,
+    },
     checkpoint::Weight,
-    config::{Activation, Family, RopeScaling},
+    config::Family,
     weights::{
         FileSlice, Source,
         safetensors::{Dtype, Spec, Writer},
@@ -13,7 +16,7 @@ use crate::{
 };
 use bitnet_core::interchange::atomic::{AtomicFolder, atomic_write};
 use bitnet_quant::{Format, Scales, Ternary};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{fs, path::Path};
 
 /// Files of a source folder that stay as they are.
@@ -185,77 +188,18 @@ fn packed(weight: &Weight) -> Result<Vec<FileSlice>> {
 fn config(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Value> {
     let mut config = match checkpoint.source() {
         Source::Folder(folder) => folder.config().clone(),
-        Source::Gguf(_) => described(checkpoint.config(), tokenizer)?,
+        Source::Gguf(_) => describe(checkpoint.config(), tokenizer.bos(), tokenizer.eos())?,
     };
     // Remote code belongs to the weights as they were; what 1bitLLM's computes, transformers has under its own name.
     config.remove("auto_map");
     if checkpoint.config().family == Family::BitNet {
         config.insert("architectures".into(), json!(["BitNetForCausalLM"]));
         config.insert("model_type".into(), json!(Family::BitNet.name()));
-        config.insert("hidden_act".into(), json!(activation(checkpoint.config())));
+        config.insert("hidden_act".into(), json!(activation_name(checkpoint.config().activation)));
     }
     config.insert("tie_word_embeddings".into(), json!(checkpoint.config().tie_word_embeddings));
     let quantization =
         json!({ "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline" });
     config.insert("quantization_config".into(), quantization);
     Ok(Value::Object(config))
-}
-
-fn activation(config: &Config) -> &'static str {
-    match config.activation {
-        Activation::Relu2 => "relu2",
-        Activation::Silu => "silu",
-    }
-}
-
-/// A `config.json` for what came from another container.
-fn described(config: &Config, tokenizer: &Tokenizer) -> Result<Map<String, Value>> {
-    let architecture = match config.family {
-        Family::BitNet => "BitNetForCausalLM",
-        Family::Llama => "LlamaForCausalLM",
-        Family::Qwen3 => "Qwen3ForCausalLM",
-    };
-    let mut map = Map::new();
-    let mut set = |key: &str, value: Value| map.insert(key.to_owned(), value);
-    set("architectures", json!([architecture]));
-    set("model_type", json!(config.family.name()));
-    set("hidden_size", json!(config.hidden_size));
-    set("intermediate_size", json!(config.intermediate_size));
-    set("num_hidden_layers", json!(config.num_hidden_layers));
-    set("num_attention_heads", json!(config.num_attention_heads));
-    set("num_key_value_heads", json!(config.num_key_value_heads));
-    set("head_dim", json!(config.head_dim));
-    set("vocab_size", json!(config.vocab_size));
-    set("max_position_embeddings", json!(config.max_position_embeddings));
-    set("rms_norm_eps", exact(config.rms_norm_eps));
-    set("rope_theta", exact(config.rope_theta));
-    set("hidden_act", json!(activation(config)));
-    set("bos_token_id", json!(tokenizer.bos()));
-    set("eos_token_id", json!(tokenizer.eos()));
-    set("torch_dtype", json!("float32"));
-    match &config.rope_scaling {
-        RopeScaling::None => {}
-        RopeScaling::Linear { factor } => {
-            set("rope_scaling", json!({ "rope_type": "linear", "factor": exact(*factor) }));
-        }
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
-            let scaling = json!({ "rope_type": "llama3", "factor": exact(*factor), "low_freq_factor": exact(*low_freq_factor),
-                "high_freq_factor": exact(*high_freq_factor), "original_max_position_embeddings": original });
-            set("rope_scaling", scaling);
-        }
-        RopeScaling::Factors(_) => {
-            return Err(Error::Config {
-                field: "rope_freqs.weight".into(),
-                value: "a factor for each frequency".into(),
-                rule: "none: a Hugging Face folder holds only the rule that they follow from; convert from the original folder".into(),
-            });
-        }
-    }
-    Ok(map)
-}
-
-/// The shortest decimal that reads as this f32.
-fn exact(x: f32) -> Value {
-    let shortest: f64 = x.to_string().parse().unwrap_or(f64::from(x));
-    json!(shortest)
 }

@@ -1,4 +1,4 @@
-//! Grouped-query attention over a paged cache.
+//! Grouped-query attention over a paged cache, or over whole sequences where there is none.
 
 use super::{Linear, LinearInput, RmsNorm, Rotation};
 use crate::kv::KvLayer;
@@ -29,7 +29,8 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// `x: [T, C]` -> `[T, C]`; writes the new keys and values to `cache` and reads all of them from there.
+    /// `x: [T, C]` -> `[T, C]`; writes the new keys and values to `cache` and reads all of them from there. Without a cache the spans are
+    /// whole sequences.
     ///
     /// # Errors
     /// Where shapes differ or the device fails.
@@ -38,15 +39,20 @@ impl Attention {
         x: &Tensor,
         rotation: &Rotation,
         spans: &[PagedSpan<'_>],
-        cache: &mut KvLayer,
+        cache: Option<&mut KvLayer>,
     ) -> Result<Tensor> {
         let x = LinearInput::new(x);
         let q = self.rotated(&self.q, self.q_norm.as_ref(), &x, rotation)?;
         let k = self.rotated(&self.k, self.k_norm.as_ref(), &x, rotation)?;
         let v = self.heads(self.v.forward(&x)?)?;
-        ops::kv_store(&k, &v, spans, cache)?;
-        let y = ops::attention(&q, spans, cache)?;
-        let mut y = y.reshape([y.shape().dims()[0], self.q.weight().rows()])?;
+        let y = match cache {
+            Some(cache) => {
+                ops::kv_store(&k, &v, spans, cache)?;
+                ops::attention(&q, spans, cache)?
+            }
+            None => ops::causal_attention(&q, &k, &v, &spans.iter().map(|s| s.len).collect::<Vec<_>>())?,
+        };
+        let mut y = y.reshape([y.shape().dims()[0], self.q.rows()])?;
         if let Some(norm) = &self.sub_norm {
             y = norm.forward(&y)?;
         }
@@ -64,13 +70,13 @@ impl Attention {
         if let Some(norm) = norm {
             heads = norm.forward(&heads)?;
         }
-        ops::rope(&mut heads, &rotation.cos, &rotation.sin)?;
-        Ok(heads)
+        ops::rope(heads, &rotation.cos, &rotation.sin)
     }
 
     /// `[T, n·D]` -> `[T, n, D]`.
     fn heads(&self, y: Tensor) -> Result<Tensor> {
         let (rows, cols) = (y.shape().rows(), y.shape().last());
-        y.into_shape([rows, cols / self.head_dim, self.head_dim])
+        let shape = [rows, cols / self.head_dim, self.head_dim];
+        if y.is_trainable() { y.reshape(shape) } else { y.into_shape(shape) }
     }
 }

@@ -1,4 +1,4 @@
-//! Linear layers: ternary with int8 activations, or stored floats.
+//! Linear layers: ternary with int8 activations, stored floats, or floats that are trained.
 
 use bitnet_core::{
     PackedTensor, Result, Tensor,
@@ -13,6 +13,72 @@ pub enum Linear {
     Ternary(PackedTensor),
     /// Stored floats times f32 activations.
     Dense(PackedTensor),
+    /// Trainable floats, rounded in every forward pass.
+    Latent(Latent),
+}
+
+/// Floats that are trained, and how they are rounded where they are used.
+#[derive(Clone, Debug)]
+pub struct Latent {
+    /// `[O, C]` in f32.
+    pub weight: Tensor,
+    /// How weight and input are rounded.
+    pub quantization: Quantization,
+}
+
+/// How a latent weight and its input are rounded, with gradients that pass straight through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quantization {
+    /// The weights.
+    pub weights: WeightCodes,
+    /// Whether the input is rounded to int8 codes.
+    pub activations: bool,
+    /// How much of the rounding is applied, from 0 (none) to 1 (all): `x + lambda (round(x) - x)`.
+    pub lambda: f32,
+}
+
+/// Which weights share an absmean scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightCodes {
+    /// None: the weights are used as they are.
+    Off,
+    /// Those of a matrix.
+    Tensor,
+    /// So many neighbours in a row.
+    Group(usize),
+}
+
+impl Quantization {
+    /// Nothing is rounded.
+    pub const OFF: Self = Self { weights: WeightCodes::Off, activations: false, lambda: 1.0 };
+    /// W1.58A8 with a scale for each matrix.
+    pub const BITNET: Self = Self { weights: WeightCodes::Tensor, activations: true, lambda: 1.0 };
+
+    /// What a weight is computed with.
+    ///
+    /// # Errors
+    /// Where rows are not whole groups or the device fails.
+    pub fn weight(&self, w: &Tensor) -> Result<Tensor> {
+        match self.weights {
+            WeightCodes::Off => Ok(w.clone()),
+            WeightCodes::Tensor => self.blend(w, ops::fake_ternarize(w, None)?),
+            WeightCodes::Group(len) => self.blend(w, ops::fake_ternarize(w, Some(len))?),
+        }
+    }
+
+    /// What an input is computed with.
+    fn input(&self, x: &Tensor) -> Result<Tensor> {
+        if self.activations { self.blend(x, ops::fake_quantize(x)?) } else { Ok(x.clone()) }
+    }
+
+    /// Between a value and its rounding; the gradient is that of the value either way.
+    fn blend(&self, x: &Tensor, rounded: Tensor) -> Result<Tensor> {
+        if self.lambda >= 1.0 {
+            return Ok(rounded);
+        }
+        let change = rounded.detach().sub(&x.detach())?.mul_scalar(f64::from(self.lambda))?;
+        x.add(&change)
+    }
 }
 
 impl Linear {
@@ -24,13 +90,23 @@ impl Linear {
         match self {
             Self::Ternary(w) => ops::bit_matmul(x.codes()?, w),
             Self::Dense(w) => ops::matmul_t(x.tensor, w),
+            Self::Latent(w) => ops::linear(&x.rounded(&w.quantization)?, &w.quantization.weight(&w.weight)?),
         }
     }
 
-    /// The stored matrix.
-    pub fn weight(&self) -> &PackedTensor {
+    /// O.
+    pub fn rows(&self) -> usize {
         match self {
-            Self::Ternary(w) | Self::Dense(w) => w,
+            Self::Ternary(w) | Self::Dense(w) => w.rows(),
+            Self::Latent(w) => w.weight.shape().rows(),
+        }
+    }
+
+    /// Bytes of the weight.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Ternary(w) | Self::Dense(w) => w.bytes(),
+            Self::Latent(w) => w.weight.bytes(),
         }
     }
 }
@@ -39,12 +115,13 @@ impl Linear {
 pub struct LinearInput<'a> {
     tensor: &'a Tensor,
     codes: OnceCell<Codes>,
+    rounded: OnceCell<(Quantization, Tensor)>,
 }
 
 impl<'a> LinearInput<'a> {
     /// Wraps `x: [T, C]`.
     pub fn new(tensor: &'a Tensor) -> Self {
-        Self { tensor, codes: OnceCell::new() }
+        Self { tensor, codes: OnceCell::new(), rounded: OnceCell::new() }
     }
 
     /// Absmax int8 codes of the input.
@@ -59,5 +136,15 @@ impl<'a> LinearInput<'a> {
                 Ok(self.codes.get_or_init(|| codes))
             }
         }
+    }
+
+    /// The input as a latent weight meets it.
+    fn rounded(&self, quantization: &Quantization) -> Result<Tensor> {
+        if let Some((_, rounded)) = self.rounded.get().filter(|(how, _)| how == quantization) {
+            return Ok(rounded.clone());
+        }
+        let rounded = quantization.input(self.tensor)?;
+        self.rounded.get_or_init(|| (*quantization, rounded.clone()));
+        Ok(rounded)
     }
 }

@@ -5,9 +5,11 @@ mod linear;
 mod mlp;
 mod norm;
 mod rope;
+mod table;
 
 pub use attention::Attention;
-pub use linear::{Linear, LinearInput};
+pub use linear::{Latent, Linear, LinearInput, Quantization, WeightCodes};
 pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, Rotation};
+pub use table::Table;

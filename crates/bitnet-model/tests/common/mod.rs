@@ -92,7 +92,7 @@ impl<'a> Sequence<'a> {
     pub fn forward(&mut self, tokens: &[u32]) -> Vec<f32> {
         let mut batch = Batch::default();
         batch.push(tokens, self.len, self.blocks.clone(), Logits::All);
-        let hidden = self.decoder.forward(&batch, &mut self.cache).unwrap();
+        let hidden = self.decoder.forward(&batch, Some(&mut self.cache)).unwrap();
         self.len += tokens.len();
         self.decoder.logits(&batch, &hidden).unwrap().to_vec::<f32>().unwrap()
     }
