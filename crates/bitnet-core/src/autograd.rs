@@ -70,6 +70,26 @@ where
     y.with_record(Record::new(inputs, Some(Box::new(make()))))
 }
 
+/// `f(inputs)` of which nothing is kept on the way: for the gradients it is computed again, which takes time and saves memory (Chen et al. 2016,
+/// arXiv:1604.06174). Only `inputs` have gradients, nothing else that `f` knows.
+///
+/// # Errors
+/// What `f` returns.
+pub fn recompute<F>(inputs: &[Tensor], f: F) -> Result<Tensor>
+where
+    F: Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static,
+{
+    let constants: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
+    let y = f(&constants)?.detach();
+    Ok(record_all(y, &inputs.iter().collect::<Vec<_>>(), || {
+        move |dy: &Tensor| {
+            let leaves = constants.iter().map(Tensor::trainable).collect::<Result<Vec<_>>>()?;
+            let gradients = f(&leaves)?.backward_from(dy)?;
+            Ok(leaves.iter().map(|leaf| gradients.of(leaf).ok().cloned()).collect())
+        }
+    }))
+}
+
 /// The gradients that [`Tensor::backward`] found, of every trainable leaf.
 #[derive(Debug, Default)]
 pub struct Gradients(HashMap<u64, Tensor>);
@@ -198,6 +218,19 @@ mod tests {
             x = x.reshape([1]).unwrap();
         }
         drop(x);
+    }
+
+    #[test]
+    fn what_is_computed_again_has_the_same_gradients() {
+        let (a, b) = (leaf(&[2.0, 3.0]), leaf(&[5.0, 7.0]));
+        let f = |x: &[Tensor]| x[0].mul(&x[1])?.exp()?.mul(&x[0]);
+        let kept = f(&[a.clone(), b.clone()]).unwrap().sum((), false).unwrap().backward().unwrap();
+        let again =
+            recompute(&[a.clone(), b.clone()], f).unwrap().sum((), false).unwrap().backward().unwrap();
+        for x in [&a, &b] {
+            let of = |gradients: &Gradients| gradients.of(x).unwrap().to_vec::<f32>().unwrap();
+            assert_eq!(of(&again), of(&kept));
+        }
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Decoder {
     pub lm_head: Option<Table>,
     /// Rotary frequencies.
     pub rope: Rope,
+    /// Whether gradients compute each layer again instead of keeping what it computed.
+    pub recompute: bool,
 }
 
 impl Decoder {
@@ -93,6 +95,10 @@ impl Decoder {
         let positions: Vec<usize> = batch.spans.iter().flat_map(|s| s.start..s.start + s.len).collect();
         let rotation = self.rope.rotation(self.device(), &positions)?;
         let mut x = self.embed_tokens.rows(&batch.tokens)?;
+        if self.recompute && cache.is_none() {
+            let lens: Vec<usize> = batch.spans.iter().map(|span| span.len).collect();
+            return self.layers.iter().try_fold(x, |x, layer| layer.recomputed(x, &rotation, &lens));
+        }
         for (i, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| cache.layer_mut(i));
             x = layer.forward(x, &rotation, &spans, cache)?;

@@ -5,9 +5,11 @@ use crate::{
     arch::projection_shape,
     checkpoint::{Meaning, packed},
     decoder::Layer,
-    layers::{Attention, Latent, Linear, Mlp, Quantization, RmsNorm, Rope, Table, WeightCodes},
+    layers::{Attention, Latent, Linear, Mlp, Quantization, RmsNorm, Rope, Rotation, Table, WeightCodes},
 };
-use bitnet_core::{DType, Device, Error as CoreError, PackedTensor, Tensor, random::Rng};
+use bitnet_core::{
+    DType, Device, Error as CoreError, PackedTensor, Tensor, autograd::recompute, ops::PagedSpan, random::Rng,
+};
 use bitnet_quant::{Scales, Ternary, ternary};
 
 /// Standard deviation of new weights, as transformers' `initializer_range`.
@@ -42,22 +44,7 @@ impl Decoder {
     pub fn params<E>(&mut self, visit: &mut dyn FnMut(&str, &mut Tensor) -> Result<(), E>) -> Result<(), E> {
         table("model.embed_tokens", &mut self.embed_tokens, visit)?;
         for (i, layer) in self.layers.iter_mut().enumerate() {
-            let mut visit = |name: &str, w: &mut Tensor| visit(&format!("model.layers.{i}.{name}.weight"), w);
-            let visit = &mut visit as &mut dyn FnMut(&str, &mut Tensor) -> Result<(), E>;
-            visit("input_layernorm", &mut layer.input_layernorm.weight)?;
-            let a = &mut layer.attention;
-            for (name, linear) in [("q", &mut a.q), ("k", &mut a.k), ("v", &mut a.v), ("o", &mut a.o)] {
-                linear_weight(&format!("self_attn.{name}_proj"), linear, visit)?;
-            }
-            optional("self_attn.q_norm", &mut a.q_norm, visit)?;
-            optional("self_attn.k_norm", &mut a.k_norm, visit)?;
-            optional("self_attn.attn_sub_norm", &mut a.sub_norm, visit)?;
-            visit("post_attention_layernorm", &mut layer.post_attention_layernorm.weight)?;
-            let m = &mut layer.mlp;
-            for (name, linear) in [("gate", &mut m.gate), ("up", &mut m.up), ("down", &mut m.down)] {
-                linear_weight(&format!("mlp.{name}_proj"), linear, visit)?;
-            }
-            optional("mlp.ffn_sub_norm", &mut m.sub_norm, visit)?;
+            layer.params(&mut |name, w| visit(&format!("model.layers.{i}.{name}"), w))?;
         }
         visit("model.norm.weight", &mut self.norm.weight)?;
         self.lm_head.as_mut().map_or(Ok(()), |head| table("lm_head", head, visit))
@@ -99,6 +86,59 @@ impl Decoder {
             Ok::<(), crate::Error>(())
         })?;
         Ok(frozen)
+    }
+}
+
+impl Layer {
+    /// As [`Decoder::params`], of one layer, by names inside of it.
+    ///
+    /// # Errors
+    /// What `visit` returns.
+    pub fn params<E>(&mut self, visit: &mut dyn FnMut(&str, &mut Tensor) -> Result<(), E>) -> Result<(), E> {
+        let mut visit = |name: &str, w: &mut Tensor| visit(&format!("{name}.weight"), w);
+        let visit = &mut visit as &mut dyn FnMut(&str, &mut Tensor) -> Result<(), E>;
+        visit("input_layernorm", &mut self.input_layernorm.weight)?;
+        let a = &mut self.attention;
+        for (name, linear) in [("q", &mut a.q), ("k", &mut a.k), ("v", &mut a.v), ("o", &mut a.o)] {
+            linear_weight(&format!("self_attn.{name}_proj"), linear, visit)?;
+        }
+        optional("self_attn.q_norm", &mut a.q_norm, visit)?;
+        optional("self_attn.k_norm", &mut a.k_norm, visit)?;
+        optional("self_attn.attn_sub_norm", &mut a.sub_norm, visit)?;
+        visit("post_attention_layernorm", &mut self.post_attention_layernorm.weight)?;
+        let m = &mut self.mlp;
+        for (name, linear) in [("gate", &mut m.gate), ("up", &mut m.up), ("down", &mut m.down)] {
+            linear_weight(&format!("mlp.{name}_proj"), linear, visit)?;
+        }
+        optional("mlp.ffn_sub_norm", &mut m.sub_norm, visit)
+    }
+
+    /// The layer's step, of which the gradients compute everything again.
+    ///
+    /// # Errors
+    /// As [`Layer::forward`].
+    pub(crate) fn recomputed(
+        &self,
+        x: Tensor,
+        rotation: &Rotation,
+        lens: &[usize],
+    ) -> bitnet_core::Result<Tensor> {
+        let (mut layer, rotation, lens) = (self.clone(), rotation.clone(), lens.to_vec());
+        let mut inputs = vec![x];
+        layer.params(&mut |_, w| {
+            inputs.push(w.clone());
+            *w = w.detach();
+            Ok::<(), CoreError>(())
+        })?;
+        recompute(&inputs, move |inputs| {
+            let (mut layer, mut weights) = (layer.clone(), inputs[1..].iter());
+            layer.params(&mut |_, w| {
+                *w = weights.next().expect("as many as were taken").clone();
+                Ok::<(), CoreError>(())
+            })?;
+            let spans: Vec<_> = lens.iter().map(|&len| PagedSpan { len, start: 0, blocks: &[] }).collect();
+            layer.forward(inputs[0].clone(), &rotation, &spans, None)
+        })
     }
 }
 
@@ -158,7 +198,15 @@ fn latent(config: &Config, quantization: Quantization, values: &mut Values<'_>) 
     let norm = RmsNorm { weight: values("model.norm.weight", &[c])?, eps: config.rms_norm_eps };
     let untied = !config.tie_word_embeddings;
     let lm_head = untied.then(|| values("lm_head.weight", &[v, c]).map(Table::Latent)).transpose()?;
-    Ok(Decoder { embed_tokens, layers, norm, lm_head, rope: Rope::new(config), config: config.clone() })
+    Ok(Decoder {
+        embed_tokens,
+        layers,
+        norm,
+        lm_head,
+        rope: Rope::new(config),
+        recompute: false,
+        config: config.clone(),
+    })
 }
 
 fn layer(config: &Config, quantization: Quantization, values: &mut Values<'_>) -> Result<Layer> {

@@ -191,6 +191,7 @@ pub fn decoder(config: &Config, device: &Device, seed: u64) -> Result<Decoder> {
         norm: norm(config.hidden_size, config, device)?,
         lm_head,
         rope: Rope::new(config),
+        recompute: false,
         config: config.clone(),
     })
 }

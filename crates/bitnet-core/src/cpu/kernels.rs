@@ -32,6 +32,13 @@ pub type GluRow = fn(gate: &[f32], up: &[f32], y: &mut [f32]);
 /// Gradients of a [`GluRow`] by its gate and its factor, given that of its result. All `[F]`.
 pub type GluBackward = fn(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]);
 
+/// Gradients of a norm: writes `dx`, adds to `dweight`. All `[C]`.
+pub type NormBackward =
+    fn(x: &[f32], weight: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dweight: &mut [f32]);
+
+/// Moves weights `w` by their gradient `g` and the means `m` and `v`, which it keeps.
+pub type AdamStep = fn(adam: &Adam, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]);
+
 /// The kernels of an instruction set. Having a table is the proof that the processor has what it needs.
 pub struct Kernels {
     /// `scalar`, `avx2` ...
@@ -106,8 +113,7 @@ pub struct Kernels {
     /// Into a cache of Q8_0.
     pub kv_store_q8_0: KvStore,
     /// Gradients of `rms_norm`: writes `dx`, adds to `dweight`. All `[C]`.
-    pub rms_norm_backward:
-        fn(x: &[f32], weight: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dweight: &mut [f32]),
+    pub rms_norm_backward: NormBackward,
     /// Of [`Glu::Relu2`].
     pub glu_relu2_backward: GluBackward,
     /// Of [`Glu::Silu`].
@@ -127,7 +133,7 @@ pub struct Kernels {
     /// Gradient of a softmax, given its result.
     pub softmax_backward: fn(y: &[f32], dy: &[f32], scale: f32, dx: &mut [f32]),
     /// A step of an optimizer.
-    pub adam: fn(adam: &Adam, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]),
+    pub adam: AdamStep,
 }
 
 impl Kernels {

@@ -11,13 +11,13 @@ pub fn reference(x: &mut [f32], y: &[f32]) {
     }
 }
 
-/// `x + y` of one shape, in place where nothing is trainable.
+/// `x + y` of one shape, in place where nobody else needs `x`.
 ///
 /// # Errors
-/// Where shapes differ, others share the elements of a constant `x`, or the device fails.
+/// Where shapes differ or the device fails.
 pub fn add_to(mut x: Tensor, y: &Tensor) -> Result<Tensor> {
     expect_shape("add_assign", y, x.shape())?;
-    if x.is_trainable() || y.is_trainable() {
+    if x.is_trainable() || y.is_trainable() || x.is_shared() {
         return x.add(y);
     }
     let device = x.device().clone();

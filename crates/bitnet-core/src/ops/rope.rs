@@ -20,10 +20,10 @@ pub fn reference(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
-/// Rotates the halves of every head, in place where nothing is trainable. `x: [T, H, D]`, `cos, sin: [T, D/2]`.
+/// Rotates the halves of every head, in place where nobody else needs `x`. `x: [T, H, D]`, `cos, sin: [T, D/2]`.
 ///
 /// # Errors
-/// Where shapes differ, others share the elements of a constant `x`, or the device fails.
+/// Where shapes differ or the device fails.
 pub fn rope(x: Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let &[tokens, _, head_dim] = x.shape().dims() else {
         return Err(Error::Shape { op: "rope", expected: Shape::from([0, 0, 0]), got: x.shape() });
@@ -31,7 +31,8 @@ pub fn rope(x: Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     expect_shape("rope", cos, [tokens, head_dim / 2])?;
     expect_shape("rope", sin, [tokens, head_dim / 2])?;
     if !x.is_trainable() {
-        return rotate(x, cos, sin);
+        let own = if x.is_shared() { x.copy()? } else { x };
+        return rotate(own, cos, sin);
     }
     let y = rotate(x.detach().copy()?, cos, sin)?;
     Ok(record(y, [&x], || {

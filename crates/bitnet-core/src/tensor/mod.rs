@@ -108,6 +108,11 @@ impl Tensor {
         self.record.is_some()
     }
 
+    /// Whether other tensors share the buffer.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.buffer) > 1
+    }
+
     /// The same elements, as a constant.
     pub fn detach(&self) -> Self {
         Self { record: None, ..self.clone() }

@@ -46,7 +46,15 @@ impl Checkpoint {
         progress(embedding.bytes.len() as u64);
         let lm_head = self.head()?.map(|head| stored(&head, device).map(Table::Stored)).transpose()?;
         let norm = self.rms_norm("model.norm".into(), config.hidden_size, device)?;
-        Ok(Decoder { embed_tokens, layers, norm, lm_head, rope: Rope::new(&config), config })
+        Ok(Decoder {
+            embed_tokens,
+            layers,
+            norm,
+            lm_head,
+            rope: Rope::new(&config),
+            recompute: false,
+            config,
+        })
     }
 
     /// Takes the layer's projections from `linears`, in the order of [`PROJECTIONS`].

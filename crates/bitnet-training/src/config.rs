@@ -1,0 +1,439 @@
+//! A run as a TOML file. Every key is a field here, with its default; unknown keys are refused.
+
+use crate::{Error, Result, optim::Rule, schedule::Schedule};
+use bitnet_model::{
+    Config,
+    config::{Activation, Family, RopeScaling},
+    layers::{Quantization, WeightCodes},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Everything that a training run depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The shape of the decoder.
+    pub model: ModelConfig,
+    /// How weights and activations are rounded.
+    #[serde(default)]
+    pub quantization: QuantizationConfig,
+    /// What is learnt from.
+    pub data: DataConfig,
+    /// How weights follow their gradients.
+    #[serde(default = "adamw")]
+    pub optimizer: Rule,
+    /// How fast.
+    pub schedule: Schedule,
+    /// How long, how much at a time, and what is kept.
+    pub training: TrainingConfig,
+}
+
+/// The shape of the decoder; names as in a Hugging Face `config.json`. The vocabulary is that of the tokenizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads [default: the query heads].
+    pub num_key_value_heads: Option<usize>,
+    /// Width of a head [default: `hidden_size / num_attention_heads`].
+    pub head_dim: Option<usize>,
+    /// Base of the rotary frequencies.
+    #[serde(default = "rope_theta")]
+    pub rope_theta: f32,
+    /// Added to the mean square inside the root of a norm.
+    #[serde(default = "eps")]
+    pub rms_norm_eps: f32,
+    /// Gate of the feed-forward layer: `relu2` or `silu`.
+    #[serde(default)]
+    pub activation: Gate,
+    /// Whether norms stand before the output and down projections.
+    #[serde(default = "yes")]
+    pub sub_norms: bool,
+    /// Whether query and key heads are normalised.
+    #[serde(default)]
+    pub qk_norm: bool,
+    /// Whether the head is the embedding.
+    #[serde(default = "yes")]
+    pub tie_word_embeddings: bool,
+}
+
+/// Gate of the feed-forward layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gate {
+    /// Squared ReLU.
+    #[default]
+    Relu2,
+    /// SiLU.
+    Silu,
+}
+
+/// How weights and activations are rounded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuantizationConfig {
+    /// Which weights share a scale: `tensor`, `off`, or `{ group = N }`.
+    pub weights: Weights,
+    /// Whether inputs are rounded to int8 codes.
+    pub activations: bool,
+    /// Steps over which the rounding is faded in; 0 for all of it from the start.
+    pub lambda_steps: u64,
+}
+
+/// Which weights share a scale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weights {
+    /// None: full precision.
+    Off,
+    /// Those of a matrix.
+    #[default]
+    Tensor,
+    /// So many neighbours in a row.
+    Group(usize),
+}
+
+impl Default for QuantizationConfig {
+    fn default() -> Self {
+        Self { weights: Weights::Tensor, activations: true, lambda_steps: 0 }
+    }
+}
+
+/// What is learnt from. Relative paths are looked for beside the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Text (`.txt`), documents or conversations (`.jsonl`), or token ids (`.npy`).
+    pub train: PathBuf,
+    /// What losses are measured on [default: the last `valid_fraction` of `train`].
+    pub valid: Option<PathBuf>,
+    /// Part of `train` that is held out where there is no `valid`.
+    #[serde(default = "tenth")]
+    pub valid_fraction: f64,
+    /// A `tokenizer.json`, a folder that holds one, or `chars` for one token for each character that occurs.
+    pub tokenizer: String,
+    /// Tokens of a window.
+    pub context: usize,
+    /// Whether a token sees those of other documents in its window.
+    #[serde(default = "yes")]
+    pub across_documents: bool,
+}
+
+/// How long, how much at a time, and what is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Updates of the weights.
+    pub steps: u64,
+    /// Windows of one forward and backward pass.
+    pub batch: usize,
+    /// Passes whose gradients make one update.
+    #[serde(default = "one")]
+    pub accumulation: usize,
+    /// Seed of weights and order.
+    #[serde(default)]
+    pub seed: u64,
+    /// Largest norm of a gradient; 0 for no limit.
+    #[serde(default = "clip")]
+    pub clip: f64,
+    /// Steps between two evaluations; 0 for one at the end.
+    #[serde(default)]
+    pub eval_every: u64,
+    /// Windows of an evaluation; 0 for all.
+    #[serde(default)]
+    pub eval_windows: usize,
+    /// Evaluations without a better one after which the run stops; 0 for never.
+    #[serde(default)]
+    pub patience: u64,
+    /// Steps between two lines of the log.
+    #[serde(default = "ten")]
+    pub log_every: u64,
+    /// Steps between two checkpoints; 0 for one at the end.
+    #[serde(default)]
+    pub checkpoint_every: u64,
+    /// Checkpoints that are kept beside the best one.
+    #[serde(default = "two")]
+    pub keep: usize,
+    /// Passes that are made at a time, each by one thread.
+    #[serde(default = "one")]
+    pub workers: usize,
+    /// Whether each layer is computed again for its gradients, which saves memory.
+    #[serde(default)]
+    pub recompute: bool,
+    /// Folder of checkpoints and logs.
+    pub out: PathBuf,
+}
+
+fn adamw() -> Rule {
+    Rule::AdamW(crate::optim::Adam::default())
+}
+fn rope_theta() -> f32 {
+    10_000.0
+}
+fn eps() -> f32 {
+    1e-5
+}
+fn yes() -> bool {
+    true
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn one() -> usize {
+    1
+}
+fn two() -> usize {
+    2
+}
+fn ten() -> u64 {
+    10
+}
+fn clip() -> f64 {
+    1.0
+}
+
+/// Longest configuration.
+const MAX_BYTES: u64 = 1 << 20;
+
+impl RunConfig {
+    /// Reads a file. Relative paths of data are taken from its folder, that of the output from where the program runs.
+    ///
+    /// # Errors
+    /// Names the line and key that is unknown, missing or wrong.
+    pub fn read(path: &Path, changes: &[(String, String)]) -> Result<Self> {
+        let found = fs::metadata(path).map_err(Error::io(path))?;
+        let refuse = |reason: String| Error::Toml { path: path.into(), reason };
+        if !found.is_file() || found.len() > MAX_BYTES {
+            return Err(refuse("not a regular file of at most 1 MiB".into()));
+        }
+        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+        let mut config = Self::parse(&text, changes).map_err(|e| match e {
+            Error::Toml { reason, .. } => refuse(reason),
+            other => other,
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        config.data.train = folder.join(&config.data.train);
+        config.data.valid = config.data.valid.map(|valid| folder.join(valid));
+        if config.data.tokenizer != crate::data::CHARACTERS {
+            let tokenizer = folder.join(&config.data.tokenizer);
+            config.data.tokenizer = tokenizer.to_string_lossy().into_owned();
+        }
+        Ok(config)
+    }
+
+    /// Reads a text, with `section.key = value` changed.
+    ///
+    /// # Errors
+    /// As [`RunConfig::read`].
+    pub fn parse(text: &str, changes: &[(String, String)]) -> Result<Self> {
+        let refuse = |reason: String| Error::Toml { path: "configuration".into(), reason };
+        if changes.is_empty() {
+            let config: Self = toml::from_str(text).map_err(|e| refuse(e.to_string()))?;
+            return config.validate();
+        }
+        let mut table: toml::Table = toml::from_str(text).map_err(|e| refuse(e.to_string()))?;
+        for (key, value) in changes {
+            set(&mut table, key, value).map_err(refuse)?;
+        }
+        let config: Self = table.try_into().map_err(|e: toml::de::Error| refuse(e.to_string()))?;
+        config.validate()
+    }
+
+    /// As a file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a configuration is a table")
+    }
+
+    fn validate(self) -> Result<Self> {
+        let at_least = |key, value: usize, least: usize| {
+            let rule = format!("at least {least}");
+            if value >= least { Ok(()) } else { Err(Error::Config { key, value: value.to_string(), rule }) }
+        };
+        at_least("data.context", self.data.context, 2)?;
+        at_least("training.batch", self.training.batch, 1)?;
+        at_least("training.accumulation", self.training.accumulation, 1)?;
+        at_least("training.workers", self.training.workers, 1)?;
+        at_least("training.keep", self.training.keep, 1)?;
+        at_least("training.steps", self.training.steps as usize, 1)?;
+        at_least("training.log_every", self.training.log_every as usize, 1)?;
+        let fraction = self.data.valid_fraction;
+        if !(0.0..1.0).contains(&fraction) {
+            let (value, rule) = (fraction.to_string(), "a number from 0 to below 1".into());
+            return Err(Error::Config { key: "data.valid_fraction", value, rule });
+        }
+        let clip = self.training.clip;
+        if !(0.0..=1e6).contains(&clip) {
+            let (value, rule) = (clip.to_string(), "a number from 0 to 1000000".into());
+            return Err(Error::Config { key: "training.clip", value, rule });
+        }
+        if let Weights::Group(len) = self.quantization.weights {
+            let widths = [self.model.hidden_size, self.model.intermediate_size];
+            if len == 0 || widths.iter().any(|width| !width.is_multiple_of(len)) {
+                let rule = format!("a divisor of {} and {}", widths[0], widths[1]);
+                return Err(Error::Config { key: "quantization.weights", value: len.to_string(), rule });
+            }
+        }
+        self.optimizer.validate()?;
+        self.schedule.validate(self.training.steps)?;
+        self.shape(1)?;
+        Ok(self)
+    }
+
+    /// The decoder's hyperparameters.
+    ///
+    /// # Errors
+    /// Names the field that no decoder has.
+    pub fn shape(&self, vocab_size: usize) -> Result<Config> {
+        let m = &self.model;
+        let config = Config {
+            family: match (m.sub_norms, m.qk_norm) {
+                (true, _) => Family::BitNet,
+                (false, true) => Family::Qwen3,
+                (false, false) => Family::Llama,
+            },
+            hidden_size: m.hidden_size,
+            intermediate_size: m.intermediate_size,
+            num_hidden_layers: m.num_hidden_layers,
+            num_attention_heads: m.num_attention_heads,
+            num_key_value_heads: m.num_key_value_heads.unwrap_or(m.num_attention_heads),
+            head_dim: m.head_dim.unwrap_or(m.hidden_size / m.num_attention_heads.max(1)),
+            vocab_size,
+            max_position_embeddings: self.data.context,
+            rms_norm_eps: m.rms_norm_eps,
+            rope_theta: m.rope_theta,
+            rope_scaling: RopeScaling::None,
+            activation: match m.activation {
+                Gate::Relu2 => Activation::Relu2,
+                Gate::Silu => Activation::Silu,
+            },
+            sub_norms: m.sub_norms,
+            qk_norm: m.qk_norm,
+            tie_word_embeddings: m.tie_word_embeddings,
+        };
+        if config.sub_norms && config.qk_norm {
+            let rule = "false with sub_norms: no checkpoint format has both".into();
+            return Err(Error::Config { key: "model.qk_norm", value: "true".into(), rule });
+        }
+        Ok(config.validate()?)
+    }
+
+    /// How weights and inputs are rounded at a step.
+    pub fn quantization(&self, step: u64) -> Quantization {
+        let q = &self.quantization;
+        let lambda = if step >= q.lambda_steps { 1.0 } else { step as f32 / q.lambda_steps as f32 };
+        let weights = match q.weights {
+            Weights::Off => WeightCodes::Off,
+            Weights::Tensor => WeightCodes::Tensor,
+            Weights::Group(len) => WeightCodes::Group(len),
+        };
+        Quantization { weights, activations: q.activations, lambda }
+    }
+}
+
+/// Sets `section.key` to a value, which is text where it is not TOML.
+fn set(table: &mut toml::Table, key: &str, value: &str) -> std::result::Result<(), String> {
+    let parsed: toml::Value = toml::from_str::<toml::Table>(&format!("x = {value}"))
+        .ok()
+        .and_then(|mut t| t.remove("x"))
+        .unwrap_or_else(|| toml::Value::String(value.into()));
+    let (section, name) =
+        key.split_once('.').ok_or_else(|| format!("{key}: expected section.key, as in training.steps"))?;
+    let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let section = section.as_table_mut().ok_or_else(|| format!("{key}: not a key of a section"))?;
+    section.insert(name.into(), parsed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+        [model]
+        hidden_size = 64
+        intermediate_size = 128
+        num_hidden_layers = 2
+        num_attention_heads = 4
+        [data]
+        train = "a.txt"
+        tokenizer = "chars"
+        context = 32
+        [schedule]
+        kind = "cosine"
+        lr = 1e-3
+        [training]
+        steps = 100
+        batch = 4
+        out = "run"
+    "#;
+
+    fn change(key: &str, value: &str) -> Result<RunConfig> {
+        RunConfig::parse(TEXT, &[(key.into(), value.into())])
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let config = RunConfig::parse(TEXT, &[]).unwrap();
+        assert_eq!(config.optimizer, adamw());
+        assert_eq!(config.shape(65).unwrap().head_dim, 16);
+        assert_eq!(config.quantization(0), Quantization::BITNET);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        for (key, named) in [
+            ("training.stepz", "stepz"),
+            ("model.layers", "layers"),
+            ("schedule.peak1", "peak1"),
+            ("other.key", "other"),
+        ] {
+            let error = change(key, "1").unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+        let text = format!("{TEXT}\n[optimizer]\nkind = \"adamw\"\nbeta3 = 1.0\n");
+        let error = RunConfig::parse(&text, &[]).unwrap_err().to_string();
+        assert!(error.contains("beta3"), "{error}");
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_by_name() {
+        for (key, value) in [
+            ("training.steps", "0"),
+            ("training.batch", "0"),
+            ("data.context", "1"),
+            ("data.valid_fraction", "1.5"),
+            ("schedule.lr", "nan"),
+            ("schedule.warmup", "101"),
+            ("training.clip", "-1"),
+            ("quantization.weights", "{ group = 7 }"),
+        ] {
+            let error = change(key, value).unwrap_err().to_string();
+            assert!(error.contains(key), "{key}: {error}");
+        }
+        assert!(change("model.num_attention_heads", "0").is_err());
+        assert!(change("model.qk_norm", "true").unwrap_err().to_string().contains("sub_norms"));
+    }
+
+    #[test]
+    fn a_configuration_is_read_as_it_was_written() {
+        let config = change("quantization.weights", "{ group = 64 }").unwrap();
+        assert_eq!(RunConfig::parse(&config.to_toml(), &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn rounding_is_faded_in() {
+        let config = change("quantization.lambda_steps", "10").unwrap();
+        assert_eq!([0, 5, 10, 99].map(|step| config.quantization(step).lambda), [0.0, 0.5, 1.0, 1.0]);
+    }
+}

@@ -1,0 +1,360 @@
+//! The trainer: a step is passes, gradients, clipping, updates.
+
+mod codes;
+
+use crate::{
+    Error, Result,
+    checkpoint::{self, Saved},
+    config::{RunConfig, Weights},
+    data::{self, Corpus, Order, Windows},
+    evaluate::{Evaluation, evaluate},
+    optim::{State, Update},
+    parallel::{Team, norm},
+    progress::{Event, Step},
+};
+use bitnet_core::{Device, Tensor};
+use bitnet_model::{Decoder, Tokenizer};
+use codes::Counter;
+use std::{ops::ControlFlow, path::PathBuf, time::Instant};
+
+/// Steps in a row without a finite loss and gradient after which a run ends.
+const MAX_BAD_STEPS: u32 = 20;
+/// Added to the norm of a gradient before the largest norm is divided by it, as PyTorch's `clip_grad_norm_` does.
+const CLIP_EPS: f64 = 1e-6;
+
+/// A weight besides its values.
+#[derive(Clone, Debug)]
+pub(crate) struct Param {
+    /// Hugging Face name.
+    pub name: String,
+    /// Whether it is a matrix of a layer.
+    pub matrix: bool,
+    /// Whether it is pulled towards zero: all but vectors.
+    pub decays: bool,
+}
+
+/// A run: weights, what the optimizer remembers, data, and where it stands.
+pub struct Trainer {
+    config: RunConfig,
+    tokenizer: Tokenizer,
+    train: Corpus,
+    valid: Corpus,
+    decoder: Decoder,
+    params: Vec<Param>,
+    states: Vec<State>,
+    order: Order,
+    team: Team,
+    codes: Counter,
+    progress: checkpoint::Progress,
+    bad_steps: u32,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All steps were made.
+    Done,
+    /// The losses on what is held out did not fall any more.
+    Patience,
+    /// Whoever watches said so.
+    Stopped,
+}
+
+impl Trainer {
+    /// A new run, its weights random or those of `base`.
+    ///
+    /// # Errors
+    /// Where data, tokenizer or shape cannot be used, or there is no memory.
+    pub fn new(config: RunConfig, device: &Device, base: Option<Decoder>) -> Result<Self> {
+        let tokenizer = data::tokenizer_of(&config.data.tokenizer, &config.data.train)?;
+        let train = data::read(&config.data.train, &tokenizer)?;
+        let (train, valid) = match &config.data.valid {
+            Some(path) => (train, data::read(path, &tokenizer)?),
+            None => train.split(config.data.valid_fraction),
+        };
+        train.check(tokenizer.vocab_size(), config.data.context)?;
+        if !valid.is_empty() {
+            valid.check(tokenizer.vocab_size(), config.data.context)?;
+        }
+        let shape = config.shape(tokenizer.vocab_size())?;
+        let mut decoder = match base {
+            Some(decoder) => decoder,
+            None => Decoder::random(&shape, config.quantization(0), device, config.training.seed)?,
+        };
+        decoder.recompute = config.training.recompute;
+        let (mut params, mut states) = (Vec::new(), Vec::new());
+        decoder.params(&mut |name, w| {
+            let rank = w.shape().rank();
+            let matrix = rank == 2 && name.starts_with("model.layers.");
+            states.push(config.optimizer.state(w, matrix)?);
+            params.push(Param { name: name.into(), matrix, decays: rank > 1 });
+            Ok::<(), Error>(())
+        })?;
+        let order = Order::new(train.len(), config.data.context, config.training.seed);
+        let team = Team::new(config.training.workers)?;
+        let codes = Counter::new(config.quantization.weights);
+        let progress = checkpoint::Progress::default();
+        let mut trainer = Self {
+            config,
+            tokenizer,
+            train,
+            valid,
+            decoder,
+            params,
+            states,
+            order,
+            team,
+            codes,
+            progress,
+            bad_steps: 0,
+        };
+        trainer.codes.count(&mut trainer.decoder, 0)?;
+        Ok(trainer)
+    }
+
+    /// Continues from the last checkpoint in the output folder, with the bits that a run without a break would have.
+    ///
+    /// # Errors
+    /// Where there is none, it belongs to another configuration or other data, or a file of it is damaged.
+    pub fn resume(config: RunConfig, device: &Device) -> Result<Self> {
+        let path = checkpoint::last(&config.training.out)?;
+        checkpoint::sweep(&config.training.out)?;
+        let mut trainer = Self::new(config, device, None)?;
+        let saved = checkpoint::load(&path, device)?;
+        trainer.restore(saved, &path)?;
+        Ok(trainer)
+    }
+
+    fn restore(&mut self, saved: Saved, path: &std::path::Path) -> Result<()> {
+        checkpoint::compare(&saved, &self.config, &self.fingerprints(), path)?;
+        let (mut tensors, params) = (saved.tensors, &self.params);
+        let mut take = |name: &str, like: &Tensor| {
+            let found = tensors.remove(name).filter(|x| x.shape() == like.shape());
+            found.ok_or_else(|| Error::Checkpoint {
+                path: path.into(),
+                what: format!("tensor {name}"),
+                found: "missing or of another shape".into(),
+                expected: like.shape().to_string(),
+                advice: "start a new run in another folder",
+            })
+        };
+        self.decoder.params(&mut |name, w| {
+            *w = take(name, w)?;
+            Ok::<(), Error>(())
+        })?;
+        for (param, state) in params.iter().zip(&mut self.states) {
+            for (name, x) in &mut state.0 {
+                *x = take(&format!("{}.{name}", param.name), x)?;
+            }
+        }
+        self.progress = saved.progress;
+        self.codes.count(&mut self.decoder, self.progress.step)?;
+        Ok(())
+    }
+
+    /// Hashes of what is learnt from and of what is held out.
+    fn fingerprints(&self) -> [String; 2] {
+        [self.train.fingerprint(), self.valid.fingerprint()]
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// Steps that were made.
+    pub fn step_count(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// The decoder as it is now.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// What text is cut with.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Tokens to learn from, and tokens that are held out.
+    pub fn tokens(&self) -> [usize; 2] {
+        [self.train.len(), self.valid.len()]
+    }
+
+    /// The token that begins a document, where attention stays inside of documents.
+    fn separate(&self) -> Option<u32> {
+        self.tokenizer.bos().filter(|_| !self.config.data.across_documents)
+    }
+
+    /// The windows of a step, a list for each pass.
+    fn passes(&self, step: u64) -> Vec<Windows> {
+        let t = &self.config.training;
+        let each = t.batch as u64;
+        let pass = |i: u64| {
+            let first = (step * t.accumulation as u64 + i) * each;
+            let starts: Vec<usize> = (first..first + each).map(|index| self.order.start(index)).collect();
+            self.train.windows(&starts, self.config.data.context, self.separate())
+        };
+        (0..t.accumulation as u64).map(pass).collect()
+    }
+
+    /// Makes a step: losses and gradients of its passes, then an update of the weights. Where loss or gradient is not finite, the weights stay
+    /// as they are.
+    ///
+    /// # Errors
+    /// Where that happened too often, or the device fails.
+    pub fn step(&mut self) -> Result<Event> {
+        let (begin, step) = (Instant::now(), self.progress.step);
+        self.decoder.set_lambda(self.config.quantization(step).lambda);
+        let passes = self.passes(step);
+        let tokens: usize = passes.iter().map(Windows::counted).sum();
+        let found = self.team.gradients(&self.decoder, &passes, 1.0 / tokens.max(1) as f64)?;
+        let loss = found.loss / tokens.max(1) as f64;
+        let gradient_norm = norm(&found.gradients)?;
+        self.progress.step += 1;
+        if let Some(what) = not_finite(loss, gradient_norm) {
+            self.bad_steps += 1;
+            if self.bad_steps >= MAX_BAD_STEPS {
+                return Err(Error::Diverged { what, count: self.bad_steps, step: step + 1 });
+            }
+            return Ok(Event::Skipped { step: step + 1, what });
+        }
+        self.bad_steps = 0;
+        let rates = self.config.schedule.at(step, self.config.training.steps);
+        self.update(&found.gradients, gradient_norm, rates)?;
+        let layers = self.layers()?;
+        Ok(Event::Step(Step {
+            step: step + 1,
+            loss,
+            lr: rates.lr,
+            weight_decay: rates.weight_decay,
+            gradient_norm,
+            tokens: tokens as u64,
+            seconds: begin.elapsed().as_secs_f64(),
+            layers,
+        }))
+    }
+
+    fn update(&mut self, gradients: &[Tensor], norm: f64, rates: crate::schedule::Rates) -> Result<()> {
+        self.progress.updates += 1;
+        let clip = self.config.training.clip;
+        let scale = if clip > 0.0 { (clip / (norm + CLIP_EPS)).min(1.0) } else { 1.0 };
+        let (rule, step) = (&self.config.optimizer, self.progress.updates);
+        let mut rest = self.params.iter().zip(&mut self.states).zip(gradients);
+        self.decoder.params(&mut |_, w| {
+            let ((param, state), gradient) = rest.next().expect("a gradient for every weight");
+            let weight_decay = if param.decays { rates.weight_decay } else { 0.0 };
+            let update = Update { step, lr: rates.lr, weight_decay, gradient_scale: scale as f32 };
+            rule.update(w, gradient, state, update, param.matrix)
+        })
+    }
+
+    /// Codes of the layers, in steps that are logged.
+    fn layers(&mut self) -> Result<Vec<crate::progress::Codes>> {
+        let logged = self.progress.step.is_multiple_of(self.config.training.log_every);
+        let ternary = self.config.quantization.weights != Weights::Off;
+        if logged && ternary {
+            self.codes.count(&mut self.decoder, self.progress.step)
+        } else {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Losses on what is held out, of the weights as they are shipped where they can be.
+    ///
+    /// # Errors
+    /// Where nothing is held out or the device fails.
+    pub fn evaluate(&self) -> Result<Evaluation> {
+        if self.valid.is_empty() {
+            let reason = "nothing is held out; set data.valid or data.valid_fraction";
+            return Err(Error::data(self.train.path(), reason));
+        }
+        let shipped = self.decoder.freeze();
+        let decoder = shipped.as_ref().unwrap_or(&self.decoder);
+        let window = (self.config.data.context, self.separate());
+        let limit = self.config.training.eval_windows;
+        evaluate(decoder, &self.valid, &self.tokenizer, window, limit, &self.team)
+    }
+
+    /// Writes a checkpoint, and removes those that are too old.
+    ///
+    /// # Errors
+    /// Where it cannot be written; what was there before is intact then.
+    pub fn save(&mut self) -> Result<PathBuf> {
+        let fingerprints = self.fingerprints();
+        let path = checkpoint::save(
+            &self.config,
+            &self.tokenizer,
+            &mut self.decoder,
+            (&self.params, &self.states),
+            self.progress,
+            &fingerprints,
+        )?;
+        checkpoint::prune(&self.config.training.out, self.config.training.keep, self.progress.best_step)?;
+        Ok(path)
+    }
+
+    /// Makes the steps that are left, evaluating and saving as the configuration says, and at the end. `watch` is told everything and may stop
+    /// the run, after which a checkpoint is written too.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], [`Trainer::evaluate`] and [`Trainer::save`].
+    pub fn run(&mut self, watch: &mut dyn FnMut(&Event) -> ControlFlow<()>) -> Result<End> {
+        let (total, every) = (self.config.training.steps, self.config.training.checkpoint_every);
+        let mut saved = None;
+        while self.progress.step < total {
+            let event = self.step()?;
+            let mut stopped = watch(&event).is_break();
+            let out_of_patience = self.evaluate_if_due(&mut stopped, watch)?;
+            let step = self.progress.step;
+            let due = every > 0 && step.is_multiple_of(every);
+            if due || stopped || out_of_patience || step == total {
+                let path = self.save()?;
+                saved = Some(step);
+                stopped |= watch(&Event::Saved { step, path }).is_break();
+            }
+            if out_of_patience {
+                return Ok(End::Patience);
+            }
+            if stopped && step < total {
+                return Ok(End::Stopped);
+            }
+        }
+        debug_assert!(saved.is_none_or(|step| step == total));
+        Ok(End::Done)
+    }
+
+    /// Evaluates where a step asks for it; returns whether it is time to stop.
+    fn evaluate_if_due(
+        &mut self,
+        stopped: &mut bool,
+        watch: &mut dyn FnMut(&Event) -> ControlFlow<()>,
+    ) -> Result<bool> {
+        let t = &self.config.training;
+        let step = self.progress.step;
+        let due = (t.eval_every > 0 && step.is_multiple_of(t.eval_every)) || step == t.steps;
+        if !due || self.valid.is_empty() {
+            return Ok(false);
+        }
+        let patience = t.patience;
+        let evaluation = self.evaluate()?;
+        let best = self.progress.best.is_none_or(|best| evaluation.nats < best);
+        if best {
+            (self.progress.best, self.progress.best_step) = (Some(evaluation.nats), Some(step));
+            self.progress.since_best = 0;
+        } else {
+            self.progress.since_best += 1;
+        }
+        *stopped |= watch(&Event::Evaluated { step, evaluation, best }).is_break();
+        Ok(patience > 0 && self.progress.since_best >= patience)
+    }
+}
+
+fn not_finite(loss: f64, norm: f64) -> Option<&'static str> {
+    match (loss.is_finite(), norm.is_finite()) {
+        (false, _) => Some("loss"),
+        (_, false) => Some("gradient"),
+        _ => None,
+    }
+}
