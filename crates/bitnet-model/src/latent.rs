@@ -78,7 +78,7 @@ impl Decoder {
         }
         for table in [Some(&mut frozen.embed_tokens), frozen.lm_head.as_mut()].into_iter().flatten() {
             if let Table::Latent(rows) = table {
-                *table = Table::Stored(PackedTensor::from_rows(&rows.detach())?);
+                *table = Table::Stored(Box::new(PackedTensor::from_rows(&rows.detach())?));
             }
         }
         frozen.params(&mut |_, w| {

@@ -247,7 +247,7 @@ fn embedding(config: &Config, device: &Device, random: &mut Random) -> Result<Ta
         let words = random.next() & 0xA7FF_A7FF_A7FF_A7FF;
         bytes.copy_from_slice(&words.to_le_bytes()[..bytes.len()]);
     }
-    PackedTensor::stored(Format::F16, rows, cols, data).map(Table::Stored)
+    Ok(Table::Stored(Box::new(PackedTensor::stored(Format::F16, rows, cols, data)?)))
 }
 
 /// Xorshift64*: fast, and good enough for weights that nobody reads.

@@ -15,7 +15,7 @@ use bitnet_core::{
         safetensors,
     },
 };
-use bitnet_model::{Decoder, Tokenizer, arch::describe::describe};
+use bitnet_model::{Decoder, Tokenizer, arch::describe::describe, layers::Quantization};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -246,6 +246,32 @@ pub fn load(path: &Path, device: &Device) -> Result<Saved> {
         tensors.extend(safetensors::load(device, &file)?);
     }
     Ok(Saved { progress: record.progress, tensors, config: record.config, data: record.data })
+}
+
+/// The decoder of a checkpoint whose rounding no public format holds; none where the folder is a model for everybody, or no checkpoint.
+///
+/// # Errors
+/// As [`load`].
+pub fn unshippable(path: &Path, device: &Device) -> Result<Option<Decoder>> {
+    if !path.join(STATE).exists() {
+        return Ok(None);
+    }
+    let mut saved = load(path, device)?;
+    let quantization = saved.config.quantization(u64::MAX);
+    let shippable = [Quantization::OFF, Quantization::BITNET].contains(&quantization);
+    if shippable {
+        return Ok(None);
+    }
+    let rows = saved.tensors.get("model.embed_tokens.weight").map_or(0, |x| x.shape().rows());
+    let mut decoder = Decoder::random(&saved.config.shape(rows)?, quantization, device, 0)?;
+    decoder.params(&mut |name, w| {
+        *w = saved
+            .tensors
+            .remove(name)
+            .ok_or_else(|| Error::data(path, format!("tensor {name} is missing")))?;
+        Ok::<(), Error>(())
+    })?;
+    Ok(Some(decoder))
 }
 
 /// Refuses to continue with another configuration or other data: a run that was continued is the run without a break.

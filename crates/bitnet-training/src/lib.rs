@@ -8,10 +8,13 @@ pub mod config;
 pub mod data;
 mod error;
 pub mod evaluate;
+pub mod log;
 pub mod optim;
 pub mod parallel;
 pub mod progress;
+pub mod report;
 pub mod schedule;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use config::RunConfig;

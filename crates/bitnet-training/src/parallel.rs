@@ -39,13 +39,8 @@ impl Team {
     }
 
     /// Number of members.
-    pub fn len(&self) -> usize {
+    pub fn workers(&self) -> usize {
         self.0.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
-    }
-
-    /// Whether there is one member.
-    pub fn is_alone(&self) -> bool {
-        self.0.is_none()
     }
 
     /// Losses of the passes, and the gradients of their sum times `scale`.
@@ -59,7 +54,7 @@ impl Team {
             return passes.iter().map(one).try_fold(Found { loss: 0.0, gradients: Vec::new() }, add);
         };
         // Not more passes at a time than members: each holds gradients of all weights.
-        passes.chunks(self.len()).try_fold(Found { loss: 0.0, gradients: Vec::new() }, |found, passes| {
+        passes.chunks(self.workers()).try_fold(Found { loss: 0.0, gradients: Vec::new() }, |found, passes| {
             let made: Vec<Result<Found>> = pool.install(|| passes.par_iter().map(one).collect());
             made.into_iter().try_fold(found, add)
         })

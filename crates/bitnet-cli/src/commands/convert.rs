@@ -49,13 +49,13 @@ enum Embedding {
 }
 
 /// Convert a model to another container or ternary format.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  bitnet convert ./folder model.gguf --to i2_s\n  \
     bitnet convert model.gguf small.gguf --to tq1_0 --embedding q6_k\n  bitnet convert model.gguf ./folder --to hf-packed")]
 pub(crate) struct ConvertArgs {
     /// A GGUF file or a Hugging Face folder.
     #[arg(value_name = "IN", env = "BITNET_MODEL")]
-    input: PathBuf,
+    pub(crate) input: PathBuf,
     /// The GGUF file, or for hf-packed the folder, to write.
     #[arg(value_name = "OUT")]
     output: PathBuf,

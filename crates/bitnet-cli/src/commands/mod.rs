@@ -7,12 +7,16 @@ pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod doctor;
+pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod logits;
 pub(crate) mod perplexity;
 pub(crate) mod pull;
 pub(crate) mod run;
 pub(crate) mod tokenize;
+pub(crate) mod tokenizer;
+pub(crate) mod train;
 pub(crate) mod verify;
 
 use crate::ui::Ui;
@@ -25,6 +29,9 @@ pub(crate) enum Command {
     Run(run::RunArgs),
     Chat(chat::ChatArgs),
     Demo(demo::DemoArgs),
+    Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Export(export::ExportArgs),
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
@@ -32,6 +39,7 @@ pub(crate) enum Command {
     Logits(logits::LogitsArgs),
     Bench(bench::BenchArgs),
     Tokenize(tokenize::TokenizeArgs),
+    Tokenizer(tokenizer::TokenizerArgs),
     Devices(devices::DevicesArgs),
     Doctor(doctor::DoctorArgs),
     Pull(pull::PullArgs),
@@ -44,6 +52,9 @@ impl Command {
             Self::Run(args) => run::run(&args, ui),
             Self::Chat(args) => chat::run(&args, ui),
             Self::Demo(args) => demo::run(&args, ui),
+            Self::Train(args) => train::run(&args, ui),
+            Self::Eval(args) => eval::run(&args, ui),
+            Self::Export(args) => export::run(&args, ui),
             Self::Convert(args) => convert::run(&args, ui),
             Self::Inspect(args) => inspect::run(&args),
             Self::Verify(args) => verify::run(&args, ui),
@@ -51,6 +62,7 @@ impl Command {
             Self::Logits(args) => logits::run(&args, ui),
             Self::Bench(args) => bench::run(&args, ui),
             Self::Tokenize(args) => tokenize::run(&args, ui),
+            Self::Tokenizer(args) => tokenizer::run(&args, ui),
             Self::Devices(args) => devices::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Pull(args) => pull::run(&args, ui),

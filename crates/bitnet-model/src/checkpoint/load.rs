@@ -42,9 +42,12 @@ impl Checkpoint {
             .map(|layer| self.layer(layer, device, &mut linears))
             .collect::<Result<Vec<_>>>()?;
         let embedding = self.embedding()?;
-        let embed_tokens = Table::Stored(stored(&embedding, device)?);
+        let embed_tokens = Table::Stored(Box::new(stored(&embedding, device)?));
         progress(embedding.bytes.len() as u64);
-        let lm_head = self.head()?.map(|head| stored(&head, device).map(Table::Stored)).transpose()?;
+        let lm_head = self
+            .head()?
+            .map(|head| stored(&head, device).map(|head| Table::Stored(Box::new(head))))
+            .transpose()?;
         let norm = self.rms_norm("model.norm".into(), config.hidden_size, device)?;
         Ok(Decoder {
             embed_tokens,

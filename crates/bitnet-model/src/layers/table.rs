@@ -6,7 +6,7 @@ use bitnet_core::{Device, Error, PackedTensor, Result, Tensor, ops};
 #[derive(Clone, Debug)]
 pub enum Table {
     /// As stored in a file.
-    Stored(PackedTensor),
+    Stored(Box<PackedTensor>),
     /// Trainable floats.
     Latent(Tensor),
 }
