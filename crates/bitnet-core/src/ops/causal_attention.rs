@@ -69,8 +69,8 @@ pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor, lens: &[usize]) -> R
                 let dp = dy.matmul(&v.transpose(-2, -1)?)?;
                 let ds = weights_backward(&p, &dp, dim)?;
                 dq.push(run.tokens(&ds.matmul(&k)?)?);
-                dk.push(run.tokens(&ds.transpose(-2, -1)?.matmul(&q)?.sum(2, true)?)?);
-                dv.push(run.tokens(&p.transpose(-2, -1)?.matmul(&dy)?.sum(2, true)?)?);
+                dk.push(run.tokens(&of_group(ds.transpose(-2, -1)?.matmul(&q)?)?)?);
+                dv.push(run.tokens(&of_group(p.transpose(-2, -1)?.matmul(&dy)?)?)?);
             }
             Ok([Some(joined(dq)?), Some(joined(dk)?), Some(joined(dv)?)])
         }
@@ -117,6 +117,11 @@ fn joined(mut parts: Vec<Tensor>) -> Result<Tensor> {
         return Ok(parts.remove(0));
     }
     concat(&parts.iter().collect::<Vec<_>>(), 0)
+}
+
+/// The gradient of a head that a group of query heads shares: the sum of theirs.
+fn of_group(x: Tensor) -> Result<Tensor> {
+    if x.shape().dims()[2] == 1 { Ok(x) } else { x.sum(2, true) }
 }
 
 fn scale(dim: usize) -> f32 {

@@ -93,9 +93,27 @@ fn max(a: f32, b: f32) -> f32 {
 /// One number of sixteen, as a fixed tree.
 #[inline(always)]
 fn tree(lanes: &[f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let eight: [f32; 8] = std::array::from_fn(|i| f(lanes[i], lanes[i + 8]));
-    let four: [f32; 4] = std::array::from_fn(|i| f(eight[i], eight[i + 4]));
-    f(f(four[0], four[2]), f(four[1], four[3]))
+    let mut lanes = *lanes;
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+    }
+    lanes[0]
+}
+
+/// As [`tree`] of many columns side by side.
+#[inline(always)]
+fn tree_columns(lanes: &mut [[f32; COLUMNS]; LANES], y: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, high) in low.iter_mut().zip(high) {
+            for (low, high) in low[..y.len()].iter_mut().zip(&high[..y.len()]) {
+                *low = f(*low, *high);
+            }
+        }
+    }
+    y.copy_from_slice(&lanes[0][..y.len()]);
 }
 
 /// `lanes[i % 16] = f(lanes[i % 16], x[i])`.
@@ -139,9 +157,7 @@ fn fold_columns(x: &[f32], stride: usize, y: &mut [f32], start: f32, f: impl Fn(
             *lane = f(*lane, x);
         }
     }
-    for (c, y) in y.iter_mut().enumerate() {
-        *y = tree(&std::array::from_fn(|i| lanes[i][c]), f);
-    }
+    tree_columns(&mut lanes, y, f);
 }
 
 /// As [`block`] of at most [`COLUMNS`] columns, whose rows lie `stride` elements apart.
@@ -170,9 +186,7 @@ pub fn deviations(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]) {
             *lane += (x - mean) * (x - mean);
         }
     }
-    for (c, y) in y.iter_mut().enumerate() {
-        *y = tree(&std::array::from_fn(|i| lanes[i][c]), |a, b| a + b);
-    }
+    tree_columns(&mut lanes, y, |a, b| a + b);
 }
 
 /// The elements `x[outer, .., inner]` of `[.., n, width]`.
