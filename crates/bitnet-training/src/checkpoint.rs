@@ -283,7 +283,11 @@ pub(crate) fn compare(saved: &Saved, config: &RunConfig, data: &[String; 2], pat
             return Err(refuse(path, what, format!("of SHA-256 {found}"), format!("data of {expected}")));
         }
     }
-    let [before, now] = [&saved.config, config].map(settled);
+    let same_rates = (0..saved.progress.step).all(|step| {
+        let rates = |config: &RunConfig| config.schedule.at(step, config.training.steps);
+        rates(&saved.config) == rates(config)
+    });
+    let [before, now] = [&saved.config, config].map(|config| settled(config, same_rates));
     for (section, keys) in &before {
         let other = now.get(section).and_then(toml::Value::as_table);
         let keys = keys.as_table().into_iter().flatten();
@@ -298,8 +302,8 @@ pub(crate) fn compare(saved: &Saved, config: &RunConfig, data: &[String; 2], pat
     if before == now { Ok(()) } else { Err(refuse(path, "a key", "unset", "a value")) }
 }
 
-/// The keys that what is computed depends on.
-fn settled(config: &RunConfig) -> toml::Table {
+/// The keys that what was computed so far depends on: the schedule only where it gave other rates than it would now.
+fn settled(config: &RunConfig, same_rates: bool) -> toml::Table {
     let mut table = toml::Table::try_from(config).expect("a configuration is a table");
     let mut remove = |section: &str, keys: &[&str]| {
         if let Some(section) = table.get_mut(section).and_then(toml::Value::as_table_mut) {
@@ -310,5 +314,9 @@ fn settled(config: &RunConfig) -> toml::Table {
     remove("data", &["train", "valid", "valid_fraction", "tokenizer"]);
     remove("training", &["eval_every", "eval_windows", "patience", "log_every", "checkpoint_every"]);
     remove("training", &["keep", "workers", "recompute", "out"]);
+    if same_rates {
+        remove("training", &["steps"]);
+        table.remove("schedule");
+    }
     table
 }

@@ -246,6 +246,9 @@ fn another_configuration_or_other_data_is_not_continued() {
         let error = refusal(Trainer::resume(config(dir.path(), &[(key, value)]), &device()));
         assert!(error.contains(named), "{error}");
     }
+    // A schedule whose rates depend on all steps was another one so far.
+    let error = refusal(Trainer::resume(config(dir.path(), &[("training.steps", "50")]), &device()));
+    assert!(error.contains("training.steps"), "{error}");
     let other = config(dir.path(), &[]);
     fs::write(&other.data.train, text(2, 2000)).unwrap();
     let error = refusal(Trainer::resume(other, &device()));
@@ -253,6 +256,16 @@ fn another_configuration_or_other_data_is_not_continued() {
     // What does not change what is computed may change.
     let changes = [("training.workers", "2"), ("training.keep", "5"), ("training.log_every", "1")];
     assert!(Trainer::resume(config(dir.path(), &changes), &device()).is_ok());
+}
+
+#[test]
+fn a_run_whose_rates_stay_can_be_made_longer() {
+    let (whole, longer) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let steps = |steps| [("schedule.kind", "constant"), ("training.steps", steps)];
+    run(&mut Trainer::new(config(whole.path(), &steps("40")), &device(), None).unwrap(), u64::MAX);
+    run(&mut Trainer::new(config(longer.path(), &steps("20")), &device(), None).unwrap(), u64::MAX);
+    run(&mut Trainer::resume(config(longer.path(), &steps("40")), &device()).unwrap(), u64::MAX);
+    assert!(model_bytes(longer.path()) == model_bytes(whole.path()));
 }
 
 #[test]

@@ -1,0 +1,222 @@
+//! From a text to a model that runs: train, evaluate, export, and everything that may come between.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use common::command;
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const CONFIG: &str = r#"
+[model]
+hidden_size = 256
+intermediate_size = 256
+num_hidden_layers = 1
+num_attention_heads = 4
+num_key_value_heads = 2
+
+[data]
+train = "train.txt"
+valid = "valid.txt"
+tokenizer = "chars"
+context = 32
+
+[schedule]
+kind = "cosine"
+lr = 3e-3
+warmup = 5
+
+[training]
+steps = 30
+batch = 4
+eval_every = 15
+checkpoint_every = 10
+out = "run"
+"#;
+
+/// Words in an order that a seed decides.
+fn text(seed: u64, words: usize) -> String {
+    let vocabulary = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "dog", "run"];
+    let mut state = seed;
+    let mut word = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        vocabulary[(state >> 33) as usize % vocabulary.len()]
+    };
+    (0..words).map(|_| word()).collect::<Vec<_>>().join(" ")
+}
+
+fn folder() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("run.toml"), CONFIG).unwrap();
+    fs::write(dir.path().join("train.txt"), text(1, 3000)).unwrap();
+    fs::write(dir.path().join("valid.txt"), text(2, 300)).unwrap();
+    dir
+}
+
+/// `bitnet train` in a folder.
+fn train(dir: &Path, args: &[&str]) -> Command {
+    let mut train = command(&["train", "--config", "run.toml", "-t", "1"]);
+    train.args(args).current_dir(dir);
+    train
+}
+
+fn succeed(mut run: Command) -> String {
+    let output = run.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refusal(mut run: Command) -> String {
+    let output = run.output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn checkpoint(dir: &Path, step: u64) -> PathBuf {
+    dir.join(format!("run/checkpoint-{step:08}"))
+}
+
+/// Weights and what the optimizer remembers.
+fn bytes(dir: &Path, step: u64) -> Vec<u8> {
+    let folder = checkpoint(dir, step);
+    ["model.safetensors", "optimizer.safetensors"].map(|name| fs::read(folder.join(name)).unwrap()).concat()
+}
+
+fn json(dir: &Path, args: &[&str]) -> Value {
+    let mut measure = command(args);
+    measure.current_dir(dir);
+    serde_json::from_str(&succeed(measure)).unwrap()
+}
+
+#[test]
+fn what_is_exported_scores_what_the_trainer_said() {
+    let dir = folder();
+    let dir = dir.path();
+    let out = succeed(train(dir, &[]));
+    assert_eq!(out, "run/checkpoint-00000030\n");
+    let log = fs::read_to_string(dir.join("run/log.jsonl")).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().filter(|line| line["event"] == "step").count(), 30);
+    let said = lines.iter().rfind(|line| line["event"] == "evaluation").unwrap();
+    assert_eq!(said["step"], 30);
+    let said = said["nats"].as_f64().unwrap();
+    assert!(fs::read_to_string(dir.join("run/report.html")).unwrap().contains("Loss"));
+    assert!(fs::read_dir(dir.join("run/tensorboard")).unwrap().count() == 1);
+
+    let near = |what: &str, found: &Value| {
+        let nats = found["nats"].as_f64().unwrap();
+        assert!((nats - said).abs() <= 0.0005, "{what}: {nats}, the trainer said {said}");
+    };
+    for run in ["run", "run/checkpoint-00000030"] {
+        near(run, &json(dir, &["eval", run, "-d", "valid.txt", "--json"]));
+    }
+    for format in ["i2_s", "tq1_0", "tq2_0", "hf-packed"] {
+        let mut export = command(&["export", "run", format, "--to", format]);
+        export.current_dir(dir);
+        succeed(export);
+        let args = ["perplexity", "-m", format, "-f", "valid.txt", "-c", "32", "--json"];
+        near(format, &json(dir, &args));
+        near(format, &json(dir, &["eval", format, "-d", "valid.txt", "-c", "32", "--json"]));
+    }
+    let mut run = command(&["run", "-m", "i2_s", "-p", "the cat", "-n", "8", "--temp", "0"]);
+    run.current_dir(dir);
+    assert!(succeed(run).len() > 8);
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
+    let (whole, broken) = (folder(), folder());
+    succeed(train(whole.path(), &["--workers", "1"]));
+    let mut child = train(broken.path(), &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let begin = Instant::now();
+    while !checkpoint(broken.path(), 10).exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "there is no checkpoint");
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    succeed(train(broken.path(), &["--resume"]));
+    assert!(bytes(broken.path(), 30) == bytes(whole.path(), 30));
+    let losses = |dir: &Path| {
+        let log = fs::read_to_string(dir.join("run/log.jsonl")).unwrap();
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| (line["step"].clone(), line["loss"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(losses(broken.path()), losses(whole.path()));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_checkpoint_before() {
+    let dir = folder();
+    succeed(train(dir.path(), &["--set", "training.steps=10", "--set", "schedule.kind=constant"]));
+    let before = bytes(dir.path(), 10);
+    // Files may not grow beyond 64 KiB: what the system says then is what it says of a full disk.
+    let program = env!("CARGO_BIN_EXE_bitnet");
+    let limited = format!(
+        "trap '' XFSZ; ulimit -f 128; exec {program} train --config run.toml -t 1 --resume \
+        --set training.steps=20 --set schedule.kind=constant"
+    );
+    let output = Command::new("bash").args(["-c", &limited]).current_dir(dir.path()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && stderr.contains("safetensors"), "{stderr}");
+    assert!(bytes(dir.path(), 10) == before);
+    let left: Vec<_> = fs::read_dir(dir.path().join("run"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("checkpoint") || name.ends_with(".tmp"))
+        .collect();
+    assert_eq!(left, ["checkpoint-00000010"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_run_is_said_by_name() {
+    let dir = folder();
+    let dir = dir.path();
+    let refused = |args: &[&str], named: &[&str]| {
+        let error = refusal(train(dir, args));
+        assert!(named.iter().all(|name| error.contains(name)), "{args:?}: {error}");
+    };
+    refused(&["--set", "training.stepz=3"], &["run.toml", "stepz"]);
+    refused(&["--set", "training.batch=0"], &["training.batch"]);
+    refused(&["--set", "steps=3"], &["section.key"]);
+    refused(&["--set", "data.train=none.txt"], &["none.txt"]);
+    refused(&["--set", "data.tokenizer=none.json"], &["none.json"]);
+    refused(&["--resume"], &["no checkpoint"]);
+    refused(&["--workers", "2", "-t", "2"], &["-t 1"]);
+    succeed(train(dir, &["--set", "training.steps=5"]));
+    refused(&[], &["--resume", "--out"]);
+    refused(&["--resume", "--set", "schedule.lr=1e-4"], &["schedule.lr", "0.0001"]);
+    let mut missing = command(&["train", "--config", "none.toml"]);
+    missing.current_dir(dir);
+    assert!(refusal(missing).contains("none.toml"));
+}
+
+#[test]
+fn tokenizers_are_made_from_text_and_trained_with() {
+    let dir = folder();
+    let dir = dir.path();
+    let make = |args: &[&str]| {
+        let mut tokenizer = command(&[&["tokenizer", "train", "train.txt"], args].concat());
+        tokenizer.current_dir(dir);
+        tokenizer
+    };
+    succeed(make(&["--vocab-size", "262", "--out", "bpe"]));
+    let steps = ["--set", "training.steps=5", "--set", "data.tokenizer=bpe", "--set", "data.context=16"];
+    succeed(train(dir, &steps));
+    let found = json(dir, &["eval", "run", "-d", "valid.txt", "--json"]);
+    let (nats, bits) = (found["nats"].as_f64().unwrap(), found["bits_per_byte"].as_f64().unwrap());
+    // A token stands for more than a byte.
+    assert!(bits < nats / std::f64::consts::LN_2);
+    assert!(refusal(make(&["--vocab-size", "100000", "--out", "large"])).contains("at most"));
+    assert!(refusal(make(&["--chars", "--out", "bpe"])).contains("already there"));
+    succeed(make(&["--chars", "--out", "chars"]));
+}
