@@ -228,6 +228,42 @@ fn a_thread_may_end_beside_a_trim() {
     });
 }
 
+/// The last handle ends here, the last block there, or the other way round.
+#[test]
+fn a_pool_without_handles_ends_with_its_last_block() {
+    explore(|| {
+        let here = Fixture::new();
+        let blocks = [here.write(SMALL), here.write(SMALL)];
+        let there = here.spawn(|there| {
+            drop(there.write(SMALL));
+            drop(there);
+            drop(blocks);
+        });
+        let fake = Arc::clone(&here.fake);
+        drop(here);
+        there.join().unwrap();
+        assert_eq!(fake.held(), 0);
+    });
+}
+
+#[test]
+fn a_cache_is_looked_into_while_its_thread_works() {
+    explore(|| {
+        let here = Fixture::new();
+        let there = here.spawn(|there| {
+            drop(there.write(SMALL));
+            drop([there.write(SMALL), there.write(SMALL)]);
+        });
+        let before = here.pool.stats();
+        here.pool.reset_peak();
+        let after = here.pool.stats();
+        assert!(before.live <= 2 * SMALL && after.live <= 2 * SMALL, "{before}, {after}");
+        assert!(before.hits + before.misses <= after.hits + after.misses, "{before}, {after}");
+        there.join().unwrap();
+        here.settle(3);
+    });
+}
+
 #[test]
 fn threads_fetch_and_shed_blocks_of_one_slab() {
     explore(|| {

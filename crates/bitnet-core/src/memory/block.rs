@@ -1,14 +1,13 @@
 //! Blocks: memory that returns to its pool on drop.
 
+use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::{fmt, slice};
 
-use super::HybridMemoryPool;
 use super::large::Span;
-use super::pool::Anchor;
-use super::small::{Slot, class_of};
+use super::pool::{Shared, give_small};
 use super::tracker::Ticket;
 
 /// Where the bytes of a block came from and return to.
@@ -16,73 +15,112 @@ use super::tracker::Ticket;
 pub(super) enum Source {
     /// Nowhere: there are none.
     Empty,
-    /// A slot of a slab.
-    Slab,
+    /// A slot of a slab of the class.
+    Slab(u8),
     /// A run of a region.
     Region,
 }
 
 /// Memory from a pool, returned to it on drop.
-pub struct Block {
-    anchor: Arc<Anchor>,
-    pub(super) span: Span,
-    len: usize,
-    source: Source,
-    ticket: Ticket,
+pub struct Block(ManuallyDrop<Box<Body>>);
+
+/// What there is to know of a block. It stays where it is while a small block is in use, in the cache of a thread or in its slab, so
+/// that only a pointer is passed on. A line of its own, for its neighbours are other threads'.
+#[repr(align(64))]
+pub(super) struct Body {
+    /// Keeps the pool alive unless this is in a slab. A block takes it along into a cache and back, so that threads do not wait for a
+    /// count of the pool's users.
+    pool: Option<Arc<Shared>>,
+    pub span: Span,
+    pub source: Source,
+    /// Bytes asked for.
+    pub len: usize,
+    pub ticket: Ticket,
+}
+
+impl Body {
+    /// Memory that nobody has asked for yet.
+    pub fn new(span: Span, source: Source) -> Box<Self> {
+        Box::new(Self { pool: None, span, source, len: 0, ticket: Ticket::NONE })
+    }
+
+    /// Makes it keep its pool alive.
+    pub fn of(mut self: Box<Self>, pool: &Arc<Shared>) -> Box<Self> {
+        self.pool = Some(Arc::clone(pool));
+        self
+    }
+
+    #[inline]
+    pub fn pool(&self) -> &Arc<Shared> {
+        self.pool.as_ref().expect("what is not in a slab keeps its pool alive")
+    }
+
+    /// Takes from it what keeps its pool alive.
+    pub fn leave(&mut self) -> Option<Arc<Shared>> {
+        self.pool.take()
+    }
 }
 
 impl Block {
-    pub(super) fn new(anchor: Arc<Anchor>, span: Span, source: Source, len: usize, ticket: Ticket) -> Self {
-        Self { anchor, span, len, source, ticket }
+    /// A block of `len` bytes.
+    #[inline]
+    pub(super) fn new(mut body: Box<Body>, len: usize, ticket: Ticket) -> Self {
+        body.len = len;
+        body.ticket = ticket;
+        Self(ManuallyDrop::new(body))
     }
 
-    pub(super) fn empty(anchor: Arc<Anchor>, start: NonNull<u8>) -> Self {
-        let span = Span { start, len: 0, home: 0 };
-        Self { anchor, span, len: 0, source: Source::Empty, ticket: Ticket::NONE }
+    pub(super) fn empty(pool: &Arc<Shared>, start: NonNull<u8>) -> Self {
+        let body = Body::new(Span { start, len: 0, home: 0 }, Source::Empty);
+        Self::new(body.of(pool), 0, Ticket::NONE)
+    }
+
+    pub(super) fn span(&self) -> Span {
+        self.0.span
+    }
+
+    /// Says that the bytes are now elsewhere.
+    pub(super) fn move_to(&mut self, span: Span) {
+        self.0.span = span;
     }
 
     /// The first byte: a pointer on the host, an address on a device that has them. Valid for `capacity` bytes, never
     /// null, and shared by nobody else; what is written through it is the business of the block's owner.
     pub fn as_ptr(&self) -> *mut u8 {
-        self.span.start.as_ptr()
+        self.0.span.start.as_ptr()
     }
 
     /// Bytes asked for.
     pub fn len(&self) -> usize {
-        self.len
+        self.0.len
     }
 
     /// Whether no bytes were asked for.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.len == 0
     }
 
     /// Bytes reserved, `len` or a little more; this is what the pool counts as live.
     pub fn capacity(&self) -> usize {
-        self.span.len
-    }
-
-    /// The pool it returns to.
-    pub fn pool(&self) -> HybridMemoryPool {
-        HybridMemoryPool::of(Arc::clone(&self.anchor.0))
+        self.0.span.len
     }
 
     /// The bytes, where the host can reach them: zeros, or what an earlier block left there.
     pub fn bytes(&self) -> Option<&[u8]> {
-        if !self.anchor.0.host_addressable() {
+        if !self.0.pool().host_addressable() {
             return None;
         }
         // SAFETY: the block owns `len` addressable bytes from its start, which the allocator handed out initialised.
-        Some(unsafe { slice::from_raw_parts(self.as_ptr(), self.len) })
+        Some(unsafe { slice::from_raw_parts(self.as_ptr(), self.len()) })
     }
 
     /// As [`Block::bytes`], to write.
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        if !self.anchor.0.host_addressable() {
+        if !self.0.pool().host_addressable() {
             return None;
         }
         // SAFETY: as in `bytes`, and the block is borrowed mutably.
-        Some(unsafe { slice::from_raw_parts_mut(self.as_ptr(), self.len) })
+        Some(unsafe { slice::from_raw_parts_mut(self.as_ptr(), self.len()) })
     }
 }
 
@@ -91,22 +129,22 @@ unsafe impl Sync for Block {}
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let Span { start, len, home } = self.span;
-        let pool = &self.anchor.0;
-        if self.ticket != Ticket::NONE {
-            pool.tracker.freed(self.ticket, len);
+        // SAFETY: a block is dropped once, and nothing looks at its body afterwards.
+        let body = unsafe { ManuallyDrop::take(&mut self.0) };
+        if body.ticket != Ticket::NONE {
+            body.pool().tracker.freed(body.ticket, body.span.len);
         }
-        match self.source {
+        match body.source {
             Source::Empty => {}
-            Source::Slab => pool.give_small(class_of(len), Slot { start, home }),
-            Source::Region => pool.give_large(self.span),
+            Source::Slab(class) => give_small(usize::from(class), body),
+            Source::Region => body.pool().give_large(body.span),
         }
     }
 }
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Block").field("ptr", &self.as_ptr()).field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Block").field("ptr", &self.as_ptr()).field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -71,7 +71,7 @@ fn ordered<'a>(
 ) -> Vec<((usize, usize), &'a RwLock<Block>)> {
     let position = |span: Span| Some((*places.get(&span.home)?, span.start.addr().get()));
     let mut ordered: Vec<_> =
-        blocks.iter().filter_map(|block| Some((position(unguarded(block)?.span)?, &**block))).collect();
+        blocks.iter().filter_map(|block| Some((position(unguarded(block)?.span())?, &**block))).collect();
     ordered.sort_unstable_by_key(|&(position, _)| position);
     ordered
 }
@@ -86,15 +86,15 @@ fn step(
     take: fn(&mut Large, Span, &Places) -> Option<Span>,
 ) {
     let Some(mut block) = unguarded(block) else { return };
-    if report.bytes + block.span.len > limit {
+    let from = block.span();
+    if report.bytes + from.len > limit {
         return;
     }
-    let from = block.span;
     let Some(to) = take(&mut pool.central().large, from, places) else { return };
     // SAFETY: both spans are of `from.len` bytes at least and owned here: `from` by the block, whose write guard is held,
     // and `to` (or the part of it in front of `from`) by having been taken; `copy` allows them to overlap.
     unsafe { ptr::copy(from.start.as_ptr(), to.start.as_ptr(), from.len) };
-    block.span = Span { len: from.len, ..to };
+    block.move_to(Span { len: from.len, ..to });
     pool.central().large.put(left_over(from, to));
     report.moved += 1;
     report.bytes += from.len;

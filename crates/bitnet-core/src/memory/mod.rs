@@ -15,6 +15,7 @@ mod error;
 mod export;
 mod host;
 mod large;
+mod latch;
 mod movable;
 mod page;
 pub mod patterns;

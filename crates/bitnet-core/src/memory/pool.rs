@@ -1,19 +1,22 @@
 //! The pool.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
-use super::block::{Source, dangling};
+use super::block::{Body, Source, dangling};
 use super::large::{Fit, Fragmentation, Growth, Large, Span};
+use super::latch::Latched;
 use super::movable::Registry;
 use super::record::Owner;
 use super::small::{
-    Bins, QUANTUM, SMALL_MAX, Slabs, Slot, ThreadCache, batch, class_len, class_of, slab_len, thread_number,
-    with_cache,
+    Bins, Bodies, QUANTUM, SMALL_MAX, Slabs, ThreadCache, batch, class_len, class_of, local, slab_len,
+    thread_number,
 };
 use super::snapshot::Snapshot;
 use super::stats::{Counts, Meter};
-use super::sync::{Mutex, MutexGuard};
+use super::sync::{AtomicBool, Mutex, MutexGuard};
 use super::trace::Change;
 use super::tracker::{Ticket, Tracker, Tracking};
 use super::{Block, DEFAULT_ALIGN, Host, MAX_ALIGN, MemoryError, RawAlloc, Result, Stats};
@@ -31,29 +34,28 @@ use super::{Block, DEFAULT_ALIGN, Host, MAX_ALIGN, MemoryError, RawAlloc, Result
 /// # Ok::<(), bitnet_core::memory::MemoryError>(())
 /// ```
 #[derive(Clone)]
-pub struct HybridMemoryPool(pub(super) Arc<Shared>, Arc<[Arc<Anchor>; ANCHORS]>);
+pub struct HybridMemoryPool(pub(super) Arc<Handle>);
 
-/// Keeps a pool alive for the blocks of a thread. Blocks come and go so fast that threads which counted them in one place would wait
-/// for its cache line, so that threads have different anchors as long as there are enough.
-#[repr(align(128))]
-pub(super) struct Anchor(pub Arc<Shared>);
+/// What clones of a handle share. Its end closes the pool: threads keep no more blocks, which would keep the pool.
+pub(super) struct Handle(Arc<Shared>);
 
-/// Anchors of a pool; threads share them by number.
-const ANCHORS: usize = 16;
-
-/// What the handles and blocks of a pool share. Locks are taken in the order `caches`, one thread's cache, `central`.
+/// What the handles and blocks of a pool share, blocks in the caches of threads included. Locks are taken in the order `caches`, one
+/// thread's cache, `central`.
 pub(super) struct Shared {
     pub meter: Meter,
     raw: Arc<dyn RawAlloc>,
     /// Least alignment of a block.
     align: usize,
+    /// Whether there is no handle any more.
+    closed: AtomicBool,
     pub tracker: Tracker,
     pub movables: Registry,
     caches: Mutex<Vec<Arc<ThreadCache>>>,
     central: Mutex<Central>,
 }
 
-/// Everything that is not in a thread's cache.
+/// Everything that is not in a thread's cache; on lines of its own, for it is written more often than what lies beside it.
+#[repr(align(128))]
 pub(super) struct Central {
     pub large: Large,
     slabs: Slabs,
@@ -65,22 +67,17 @@ impl HybridMemoryPool {
     pub fn new(raw: Arc<dyn RawAlloc>) -> Self {
         let central =
             Central { large: Large::new(Arc::clone(&raw)), slabs: Slabs::new(), counts: Counts::default() };
-        Self::of(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             align: raw.alignment().max(QUANTUM),
+            closed: AtomicBool::new(false),
             raw,
             meter: Meter::default(),
             tracker: Tracker::new(),
             movables: Registry::default(),
             caches: Mutex::default(),
             central: Mutex::new(central),
-        }))
-    }
-
-    /// A handle of a pool.
-    pub(super) fn of(shared: Arc<Shared>) -> Self {
-        let anchor = |_| Arc::new(Anchor(Arc::clone(&shared)));
-        let anchors = Arc::new(std::array::from_fn(anchor));
-        Self(shared, anchors)
+        });
+        Self(Arc::new(Handle(shared)))
     }
 
     /// A pool of host memory.
@@ -132,38 +129,29 @@ impl HybridMemoryPool {
             return Err(MemoryError::Alignment { got: align });
         }
         let align = align.max(self.0.align);
-        let (taken, source) = match bytes.checked_add(align - 1).map(|end| end & !(align - 1)) {
-            Some(0) => return Ok(Block::empty(self.anchor(0), dangling(align))),
-            Some(padded @ 1..=SMALL_MAX) => (self.0.take_small(class_of(padded)), Source::Slab),
-            Some(padded) => (self.0.take_large(padded), Source::Region),
+        let taken = match bytes.checked_add(align - 1).map(|end| end & !(align - 1)) {
+            Some(0) => return Ok(Block::empty(&self.0, dangling(align))),
+            Some(padded @ 1..=SMALL_MAX) => self.0.take_small(class_of(padded)),
+            Some(padded) => self.0.take_large(padded),
             None => return Err(MemoryError::Refused { wanted: bytes }),
         };
-        Ok(self.block(taken.map_err(|e| e.of_request(bytes))?, source, bytes, owner))
+        Ok(self.block(taken.map_err(|e| e.of_request(bytes))?, bytes, owner))
     }
 
     /// A block of whole pages from a region, whatever its size.
     pub(super) fn alloc_region(&self, bytes: usize) -> Result<Block> {
         let taken = self.0.take_large(bytes.max(1)).map_err(|e| e.of_request(bytes))?;
-        Ok(self.block(taken, Source::Region, bytes, None))
+        Ok(self.block(taken, bytes, None))
     }
 
-    /// Records a block that was just taken, by a thread of this number.
-    fn block(
-        &self,
-        (span, thread): (Span, u32),
-        source: Source,
-        bytes: usize,
-        owner: Option<&'static str>,
-    ) -> Block {
+    /// Records a block that was just taken.
+    #[inline]
+    fn block(&self, body: Box<Body>, bytes: usize, owner: Option<&'static str>) -> Block {
         let ticket = match self.0.tracker.level() {
             Tracking::Off => Ticket::NONE,
-            level => self.0.record(level, bytes, span.len, owner, thread),
+            level => self.0.record(level, bytes, body.span.len, owner),
         };
-        Block::new(self.anchor(thread), span, source, bytes, ticket)
-    }
-
-    fn anchor(&self, thread: u32) -> Arc<Anchor> {
-        Arc::clone(&self.1[thread as usize % ANCHORS])
+        Block::new(body, bytes, ticket)
     }
 
     /// Gives cached memory back to the system until `bytes` are reached or nothing more can be given, and returns how
@@ -245,6 +233,51 @@ impl fmt::Debug for HybridMemoryPool {
     }
 }
 
+impl Deref for Handle {
+    type Target = Arc<Shared>;
+
+    fn deref(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.closed.store(true, Relaxed);
+        self.trim(usize::MAX);
+    }
+}
+
+/// Gives a small block that was in use to the cache of this thread, unless the thread or the pool is ending.
+#[inline]
+pub(super) fn give_small(class: usize, body: Box<Body>) {
+    let pool = body.pool();
+    let Some(local) = local(pool) else {
+        return give_uncached(body);
+    };
+    let mut bins = local.cache.lock();
+    // Whoever closes the pool looks into every cache after it said so.
+    if pool.closed.load(Relaxed) {
+        drop(bins);
+        return give_uncached(body);
+    }
+    bins.tide.sub(body.span.len, &pool.meter);
+    if bins.is_full(class) {
+        pool.shed(class, &mut bins);
+    }
+    bins.push(class, body);
+}
+
+/// Gives a small block that was in use back to its slab.
+#[cold]
+fn give_uncached(mut body: Box<Body>) {
+    let Some(pool) = body.leave() else { return };
+    pool.meter.sub(body.span.len);
+    let mut central = pool.central();
+    central.counts.frees += 1;
+    central.put_small(body);
+}
+
 impl Shared {
     pub fn central(&self) -> MutexGuard<'_, Central> {
         self.central.lock().unwrap_or_else(PoisonError::into_inner)
@@ -260,91 +293,79 @@ impl Shared {
 
     /// Runs `f` on every cache and on the rest, all of them locked, or a block freed by one thread could be counted before its
     /// allocation by another.
-    fn with_all<R>(&self, f: impl FnOnce(&mut [MutexGuard<'_, Bins>], &Central) -> R) -> R {
+    fn with_all<R>(&self, f: impl FnOnce(&mut [Latched<'_, Bins>], &Central) -> R) -> R {
         let caches = self.caches();
         let mut bins: Vec<_> = caches.iter().map(|cache| cache.lock()).collect();
         let central = self.central();
         f(&mut bins, &central)
     }
 
-    /// A small block, and the number of this thread.
-    fn take_small(self: &Arc<Self>, class: usize) -> Result<(Span, u32)> {
-        let len = class_len(class);
-        let cached = with_cache(self, |bins| {
-            let slot = bins.pop(class).or_else(|| self.refill(class, bins))?;
-            bins.tide.add(len, &self.meter);
-            Some((slot, bins.thread))
-        });
-        let (slot, thread) = match cached.flatten() {
-            Some(taken) => taken,
-            None => {
-                let (slot, _) = self.with_reclaim(|central, fit| central.take_small(class, 1, fit))?;
-                self.meter.add(len);
-                (slot, thread_number(self))
-            }
-        };
-        Ok((Span { start: slot.start, len, home: slot.home }, thread))
+    #[inline]
+    fn take_small(self: &Arc<Self>, class: usize) -> Result<Box<Body>> {
+        match self.take_cached(class) {
+            Some(taken) => Ok(taken),
+            None => self.take_uncached(class),
+        }
     }
 
-    /// Fetches slots of the class, one for the caller and the others for its cache, if that takes no reclaim. The cache stays locked, or the
-    /// others would for a moment be nowhere that a reclaim looks.
+    /// A small block of this thread's cache, which is filled if there is none.
+    #[inline]
+    fn take_cached(self: &Arc<Self>, class: usize) -> Option<Box<Body>> {
+        let local = local(self)?;
+        let mut bins = local.cache.lock();
+        let body = bins.pop(class).or_else(|| self.refill(class, &mut bins))?;
+        bins.tide.add(body.span.len, &self.meter);
+        Some(body)
+    }
+
+    /// A small block from the slabs, for which everything cached may be given back.
     #[cold]
-    fn refill(&self, class: usize, bins: &mut Bins) -> Option<Slot> {
+    fn take_uncached(self: &Arc<Self>, class: usize) -> Result<Box<Body>> {
+        let (body, _) = self.with_reclaim(|central, fit| central.take_small(class, 1, fit))?;
+        self.meter.add(body.span.len);
+        Ok(body.of(self))
+    }
+
+    /// Fetches blocks of the class, one for the caller and the others for its cache, if that takes no reclaim. The cache stays locked, or
+    /// the others would for a moment be nowhere that a reclaim looks.
+    #[cold]
+    fn refill(self: &Arc<Self>, class: usize, bins: &mut Bins) -> Option<Box<Body>> {
         let fetched = self.watched(|central| central.take_small(class, batch(class), Fit::Preferred));
-        let (slot, others) = fetched.ok()?;
-        bins.extend(class, others);
-        Some(slot)
+        let (body, others) = fetched.ok()?;
+        bins.extend(class, others.into_iter().map(|body| body.of(self)));
+        Some(body.of(self))
     }
 
-    /// A large block, and the number of this thread.
-    pub fn take_large(self: &Arc<Self>, bytes: usize) -> Result<(Span, u32)> {
+    fn take_large(self: &Arc<Self>, bytes: usize) -> Result<Box<Body>> {
         let span = self.with_reclaim(|central, fit| central.take_large(bytes, fit))?;
-        let thread = self.settle();
+        self.settle();
         self.meter.add(span.len);
-        Ok((span, thread))
+        Ok(Body::new(span, Source::Region).of(self))
     }
 
-    /// Tells the meter what this thread has not told, so that the peaks around a large block are whole. Returns its number.
-    fn settle(self: &Arc<Self>) -> u32 {
-        let settle = |bins: &mut Bins| {
-            bins.tide.settle(&self.meter);
-            bins.thread
-        };
-        with_cache(self, settle).unwrap_or(0)
+    /// Tells the meter what this thread has not told, so that the peaks around a large block are whole.
+    fn settle(self: &Arc<Self>) {
+        if let Some(local) = local(self) {
+            local.cache.lock().tide.settle(&self.meter);
+        }
     }
 
     #[cold]
     fn record(
-        &self,
+        self: &Arc<Self>,
         level: Tracking,
         bytes: usize,
         capacity: usize,
         owner: Option<&'static str>,
-        thread: u32,
     ) -> Ticket {
         let owner = owner.unwrap_or_else(Owner::current);
-        self.tracker.allocated(level, bytes, capacity, owner, thread)
-    }
-
-    pub fn give_small(self: &Arc<Self>, class: usize, slot: Slot) {
-        let kept = with_cache(self, |bins| {
-            bins.tide.sub(class_len(class), &self.meter);
-            if bins.push(class, slot) {
-                self.shed(class, bins);
-            }
-        });
-        if kept.is_none() {
-            self.meter.sub(class_len(class));
-            let mut central = self.central();
-            central.counts.frees += 1;
-            central.put_small(vec![slot]);
-        }
+        self.tracker.allocated(level, bytes, capacity, owner, thread_number(self))
     }
 
     /// Moves half of a class from a cache, which stays locked meanwhile, back to the slabs.
     #[cold]
     fn shed(&self, class: usize, bins: &mut Bins) {
-        self.central().put_small(bins.shed(class));
+        self.central().put_all(bins.shed(class));
     }
 
     pub fn give_large(self: &Arc<Self>, span: Span) {
@@ -365,11 +386,11 @@ impl Shared {
 
     /// Brings what `drain` takes from every cache back to the slabs, and slabs that nobody uses back to the regions. The caches' list stays
     /// locked meanwhile: a thread that reclaims waits instead of being refused.
-    fn gather(&self, drain: impl Fn(&mut Bins) -> Vec<Slot>) -> MutexGuard<'_, Central> {
+    fn gather(&self, drain: impl Fn(&mut Bins) -> Bodies) -> MutexGuard<'_, Central> {
         let caches = self.caches();
-        let slots: Vec<Slot> = caches.iter().flat_map(|cache| drain(&mut cache.lock())).collect();
+        let blocks: Bodies = caches.iter().flat_map(|cache| drain(&mut cache.lock())).collect();
         let mut central = self.central();
-        central.put_small(slots);
+        central.put_all(blocks);
         for slab in central.slabs.drain_unused() {
             central.large.put(slab);
         }
@@ -407,23 +428,23 @@ impl Shared {
         bins.tide.settle(&self.meter);
         let mut central = self.central();
         central.counts.add(&std::mem::take(&mut bins.counts));
-        central.put_small(bins.drain());
+        central.put_all(bins.drain());
     }
 }
 
 impl Central {
-    /// Up to `count` slots of the class: one for the caller, the rest for its cache.
-    fn take_small(&mut self, class: usize, count: usize, fit: Fit) -> Result<(Slot, Vec<Slot>)> {
+    /// Up to `count` blocks of the class: one for the caller, the rest for its cache.
+    fn take_small(&mut self, class: usize, count: usize, fit: Fit) -> Result<(Box<Body>, Bodies)> {
         let mut cached = true;
-        let slot = match self.slabs.take(class) {
-            Some(slot) => slot,
+        let body = match self.slabs.take(class) {
+            Some(body) => body,
             None => {
                 cached = self.add_slab(class, fit)?;
-                self.slabs.take(class).expect("a new slab has a free slot")
+                self.slabs.take(class).expect("a new slab has a free block")
             }
         };
         self.counts.allocated(cached);
-        Ok((slot, (1..count).map_while(|_| self.slabs.take(class)).collect()))
+        Ok((body, (1..count).map_while(|_| self.slabs.take(class)).collect()))
     }
 
     /// Makes a slab, of a single block where memory is scarce; returns whether it came without a system call.
@@ -437,11 +458,13 @@ impl Central {
         Ok(cached)
     }
 
-    fn put_small(&mut self, slots: Vec<Slot>) {
-        for slot in slots {
-            if let Some(slab) = self.slabs.put(slot) {
-                self.large.put(slab);
-            }
+    fn put_all(&mut self, blocks: Bodies) {
+        blocks.into_iter().for_each(|body| self.put_small(body));
+    }
+
+    fn put_small(&mut self, body: Box<Body>) {
+        if let Some(slab) = self.slabs.put(body) {
+            self.large.put(slab);
         }
     }
 

@@ -1,15 +1,18 @@
 //! Small blocks: size classes cut from slabs, and a cache of them for every thread.
 
+use std::array;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ptr::NonNull;
-use std::sync::{Arc, PoisonError, Weak};
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::thread;
 
-use super::large::{Span, distance, offset};
+use super::block::{Body, Source};
+use super::large::{Span, offset};
+use super::latch::Latch;
 use super::pool::Shared;
 use super::stats::{Counts, Tide};
-use super::sync::{Mutex, MutexGuard, thread_local};
+use super::sync::thread_local;
 
 /// Largest block that comes from a size class.
 pub(super) const SMALL_MAX: usize = 64 << 10;
@@ -63,39 +66,45 @@ pub(super) fn batch(class: usize) -> usize {
     cache_limit(class) / 2
 }
 
-/// A small block that is not in use; its class is known from where it is kept.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
-    pub start: NonNull<u8>,
-    /// Id of the slab.
-    pub home: usize,
-}
+/// Small blocks that are not in use; their boxes go to and fro between slabs, caches and blocks.
+pub(super) type Bodies = Vec<Box<Body>>;
 
-// SAFETY: nothing here follows the pointer; whoever holds the slot owns the bytes.
-unsafe impl Send for Slot {}
-
-#[derive(Debug)]
 struct Slab {
     span: Span,
     class: usize,
-    /// Indices of the slots that are neither in use nor in a thread's cache.
-    free: Vec<u32>,
+    /// Blocks that were given back.
+    free: Bodies,
+    /// Blocks that were ever taken: those from the start on.
+    begun: usize,
 }
 
 impl Slab {
-    fn slots(&self) -> usize {
-        self.span.len / class_len(self.class)
+    /// A block that is neither in use nor in a thread's cache; `id` is the slab's.
+    fn take(&mut self, id: usize) -> Option<Box<Body>> {
+        self.free.pop().or_else(|| {
+            let len = class_len(self.class);
+            let at = self.begun * len;
+            (at + len <= self.span.len).then(|| {
+                self.begun += 1;
+                let span = Span { start: offset(self.span.start, at), len, home: id };
+                Body::new(span, Source::Slab(self.class as u8))
+            })
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.is_empty() && (self.begun + 1) * class_len(self.class) > self.span.len
     }
 
     fn is_unused(&self) -> bool {
-        self.free.len() == self.slots()
+        self.free.len() == self.begun
     }
 }
 
 /// All slabs of a pool.
 pub(super) struct Slabs {
     slabs: BTreeMap<usize, Slab>,
-    /// For each class, the slabs with a free slot.
+    /// For each class, the slabs with a free block.
     partial: [BTreeSet<usize>; CLASSES],
     next_slab: usize,
 }
@@ -107,32 +116,32 @@ impl Slabs {
 
     /// Makes `span` a slab of the class.
     pub fn add(&mut self, class: usize, span: Span) {
-        let mut slab = Slab { span, class, free: Vec::new() };
-        slab.free = (0..slab.slots() as u32).rev().collect();
         self.partial[class].insert(self.next_slab);
-        self.slabs.insert(self.next_slab, slab);
+        self.slabs.insert(self.next_slab, Slab { span, class, free: Vec::new(), begun: 0 });
         self.next_slab += 1;
     }
 
-    /// A free slot of the class, from the oldest slab that has one.
-    pub fn take(&mut self, class: usize) -> Option<Slot> {
+    /// A free block of the class, from the oldest slab that has one.
+    pub fn take(&mut self, class: usize) -> Option<Box<Body>> {
         let home = *self.partial[class].first()?;
         let slab = self.slabs.get_mut(&home).expect("partial lists name existing slabs");
-        let index = slab.free.pop().expect("partial lists name slabs with free slots");
-        if slab.free.is_empty() {
+        let body = slab.take(home).expect("partial lists name slabs with free blocks");
+        if slab.is_empty() {
             self.partial[class].remove(&home);
         }
-        Some(Slot { start: offset(slab.span.start, index as usize * class_len(class)), home })
+        Some(body)
     }
 
-    /// Takes a slot back. Returns the slab's span when nothing of it is in use and the class has another to go on
+    /// Takes a block back. Returns the slab's span when nothing of it is in use and the class has another to go on
     /// with.
-    pub fn put(&mut self, slot: Slot) -> Option<Span> {
-        let slab = self.slabs.get_mut(&slot.home).expect("a slab is held until its slots are back");
+    pub fn put(&mut self, mut body: Box<Body>) -> Option<Span> {
+        let home = body.span.home;
+        let slab = self.slabs.get_mut(&home).expect("a slab is held until its blocks are back");
         let class = slab.class;
-        slab.free.push((distance(slab.span.start, slot.start) / class_len(class)) as u32);
-        self.partial[class].insert(slot.home);
-        (slab.is_unused() && self.partial[class].len() > 1).then(|| self.remove(slot.home))
+        body.leave();
+        slab.free.push(body);
+        self.partial[class].insert(home);
+        (slab.is_unused() && self.partial[class].len() > 1).then(|| self.remove(home))
     }
 
     /// Takes out every slab of which nothing is in use.
@@ -151,60 +160,62 @@ impl Slabs {
 
 /// The small blocks one thread keeps of one pool. Only `trim`, `stats` and the end of the thread come from outside,
 /// so the lock is almost never contended.
-pub(super) struct ThreadCache(Mutex<Bins>);
-
-impl ThreadCache {
-    fn new(thread: u32) -> Self {
-        Self(Mutex::new(Bins {
-            lists: [const { Vec::new() }; CLASSES],
-            counts: Counts::default(),
-            tide: Tide::default(),
-            thread,
-            seen: Counts::default(),
-        }))
-    }
-
-    pub fn lock(&self) -> MutexGuard<'_, Bins> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub(super) type ThreadCache = Latch<Bins>;
 
 /// A thread's blocks by class, and what it counted.
 pub(super) struct Bins {
-    lists: [Vec<Slot>; CLASSES],
+    bins: [Bin; CLASSES],
     pub counts: Counts,
     pub tide: Tide,
-    /// The thread's number in the pool.
-    pub thread: u32,
     /// The counts when a generation last ended.
     seen: Counts,
 }
 
+/// A thread's blocks of one class, the oldest first.
+struct Bin {
+    blocks: Bodies,
+    limit: usize,
+}
+
 impl Bins {
-    pub fn pop(&mut self, class: usize) -> Option<Slot> {
-        let slot = self.lists[class].pop();
-        self.counts.hits += u64::from(slot.is_some());
-        slot
+    fn new() -> Self {
+        Self {
+            bins: array::from_fn(|class| Bin { blocks: Vec::new(), limit: cache_limit(class) }),
+            counts: Counts::default(),
+            tide: Tide::default(),
+            seen: Counts::default(),
+        }
     }
 
-    /// Keeps a freed slot; returns whether there are too many of its class now.
-    pub fn push(&mut self, class: usize, slot: Slot) -> bool {
-        self.lists[class].push(slot);
+    pub fn pop(&mut self, class: usize) -> Option<Box<Body>> {
+        let block = self.bins[class].blocks.pop();
+        self.counts.hits += u64::from(block.is_some());
+        block
+    }
+
+    /// Whether there is no room for another block of the class.
+    pub fn is_full(&self, class: usize) -> bool {
+        let bin = &self.bins[class];
+        bin.blocks.len() >= bin.limit
+    }
+
+    /// Keeps a block that is freed.
+    pub fn push(&mut self, class: usize, body: Box<Body>) {
+        self.bins[class].blocks.push(body);
         self.counts.frees += 1;
-        self.lists[class].len() > cache_limit(class)
     }
 
     /// Takes out the older half of a class.
-    pub fn shed(&mut self, class: usize) -> Vec<Slot> {
-        self.lists[class].drain(..batch(class)).collect()
+    pub fn shed(&mut self, class: usize) -> Bodies {
+        self.bins[class].blocks.drain(..batch(class)).collect()
     }
 
-    pub fn extend(&mut self, class: usize, slots: Vec<Slot>) {
-        self.lists[class].extend(slots);
+    pub fn extend(&mut self, class: usize, blocks: impl Iterator<Item = Box<Body>>) {
+        self.bins[class].blocks.extend(blocks);
     }
 
     /// Ends a generation: takes everything out if nothing happened in it.
-    pub fn drain_if_idle(&mut self) -> Vec<Slot> {
+    pub fn drain_if_idle(&mut self) -> Bodies {
         if self.counts == self.seen {
             return self.drain();
         }
@@ -212,15 +223,17 @@ impl Bins {
         Vec::new()
     }
 
-    pub fn drain(&mut self) -> Vec<Slot> {
-        self.lists.iter_mut().flat_map(std::mem::take).collect()
+    pub fn drain(&mut self) -> Bodies {
+        self.bins.iter_mut().flat_map(|bin| std::mem::take(&mut bin.blocks)).collect()
     }
 }
 
 /// This thread's cache of one pool; its end gives everything back.
-struct Local {
+pub(super) struct Local {
     pool: Weak<Shared>,
-    cache: Arc<ThreadCache>,
+    pub cache: Arc<ThreadCache>,
+    /// The thread's number in the pool.
+    thread: u32,
 }
 
 impl Drop for Local {
@@ -232,36 +245,35 @@ impl Drop for Local {
 }
 
 thread_local! {
-    static LOCAL: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
+    static LOCALS: RefCell<Vec<Rc<Local>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `f` on this thread's cache of the pool; `None` while the thread is ending and has no cache any more.
+/// This thread's cache of the pool; `None` while the thread is ending and has no cache any more.
 #[inline]
-pub(super) fn with_cache<R>(pool: &Arc<Shared>, f: impl FnOnce(&mut Bins) -> R) -> Option<R> {
-    LOCAL
-        .try_with(|local| {
-            let mut local = local.borrow_mut();
-            let known = local.iter().position(|l| Weak::as_ptr(&l.pool) == Arc::as_ptr(pool));
-            let index = known.unwrap_or_else(|| enlist(&mut local, pool));
-            f(&mut local[index].cache.lock())
-        })
-        .ok()
+pub(super) fn local(pool: &Arc<Shared>) -> Option<Rc<Local>> {
+    let find = |locals: &RefCell<Vec<Rc<Local>>>| {
+        let mut locals = locals.borrow_mut();
+        let known = locals.iter().find(|local| Weak::as_ptr(&local.pool) == Arc::as_ptr(pool));
+        known.cloned().unwrap_or_else(|| enlist(&mut locals, pool))
+    };
+    LOCALS.try_with(find).ok()
 }
 
 /// This thread's number in the pool; 0 while the thread is ending.
 pub(super) fn thread_number(pool: &Arc<Shared>) -> u32 {
-    with_cache(pool, |bins| bins.thread).unwrap_or(0)
+    local(pool).map_or(0, |local| local.thread)
 }
 
 /// Adds a cache for a pool that this thread has not met, and forgets pools that are gone.
 #[cold]
-fn enlist(local: &mut Vec<Local>, pool: &Arc<Shared>) -> usize {
-    local.retain(|l| l.pool.strong_count() > 0);
+fn enlist(locals: &mut Vec<Rc<Local>>, pool: &Arc<Shared>) -> Rc<Local> {
+    locals.retain(|local| local.pool.strong_count() > 0);
     let thread = pool.tracker.enlist(thread::current().name());
-    let cache = Arc::new(ThreadCache::new(thread));
+    let cache = Arc::new(Latch::new(Bins::new()));
     pool.caches().push(Arc::clone(&cache));
-    local.push(Local { pool: Arc::downgrade(pool), cache });
-    local.len() - 1
+    let local = Rc::new(Local { pool: Arc::downgrade(pool), cache, thread });
+    locals.push(Rc::clone(&local));
+    local
 }
 
 #[cfg(test)]
