@@ -4,6 +4,7 @@
 
 use bitnet_benchmarks::criterion;
 use bitnet_benchmarks::traces::{self, Recording};
+use bitnet_core::Device;
 use bitnet_core::memory::cleanup::{Scheduler, Strategy};
 use bitnet_core::memory::pressure::{Monitor, Thresholds};
 use bitnet_core::memory::{Block, HybridMemoryPool, Movable, Tracking, patterns};
@@ -98,6 +99,19 @@ fn track(c: &mut Criterion) {
         let pool = HybridMemoryPool::host();
         pool.set_tracking(level);
         group.bench_function(level.name(), |b| b.iter(|| black_box(pool.alloc(4 << 10).expect("memory"))));
+    }
+}
+
+/// A prompt of 32 tokens and the tokens after it, on one thread.
+fn track_decode(c: &mut Criterion) {
+    const TOKENS: usize = 32;
+    let mut group = c.benchmark_group("memory/decode tracked at");
+    group.throughput(Throughput::Elements(TOKENS as u64));
+    for level in [Tracking::Off, Tracking::Records] {
+        let device = Device::open("cpu", Some(1)).expect("every machine has a processor");
+        device.pool().set_tracking(level);
+        let mut engine = traces::books(&device, 512);
+        group.bench_function(level.name(), |b| b.iter(|| traces::decode(&mut engine, TOKENS)));
     }
 }
 
@@ -276,7 +290,7 @@ fn cleanup(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = criterion();
-    targets = allocate, align, together, fresh, best_fit, track, two_threads, freed_elsewhere, trim, compact, movable, snapshot, export, analyse,
+    targets = allocate, align, together, fresh, best_fit, track, track_decode, two_threads, freed_elsewhere, trim, compact, movable, snapshot, export, analyse,
         count, pressure, cleanup
 }
 criterion_main!(benches);
