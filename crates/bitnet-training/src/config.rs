@@ -431,6 +431,57 @@ mod tests {
         assert_eq!(RunConfig::parse(&config.to_toml(), &[]).unwrap(), config);
     }
 
+    /// Names of all keys of a table and the tables in it.
+    fn keys(table: &toml::Table) -> Vec<String> {
+        let inner = |value: &toml::Value| value.as_table().map(keys).unwrap_or_default();
+        table.iter().flat_map(|(key, value)| [vec![key.clone()], inner(value)].concat()).collect()
+    }
+
+    #[test]
+    fn every_key_has_a_line_in_the_documentation() {
+        let page = include_str!("../../../docs/training.md");
+        let mut all = change("data.valid", "\"b.txt\"").unwrap();
+        all.model.num_key_value_heads = Some(4);
+        all.model.head_dim = Some(16);
+        let schedules = [
+            all.schedule.clone(),
+            Schedule::Wsd {
+                lr: 0.1,
+                min_lr: 0.0,
+                warmup: 1,
+                decay: 1,
+                shape: Default::default(),
+                weight_decay: 0.1,
+            },
+            toml::from_str("kind = 'two_stage'\npeak1 = 1\nend1 = 1\npeak2 = 1\nswitch = 5").unwrap(),
+        ];
+        let optimizers = [
+            adamw(),
+            Rule::Sgd(Default::default()),
+            Rule::Adam(Default::default()),
+            Rule::Muon(Default::default()),
+        ];
+        for schedule in schedules {
+            for optimizer in optimizers.clone() {
+                let config = RunConfig { schedule: schedule.clone(), optimizer, ..all.clone() };
+                let table = toml::Table::try_from(&config).unwrap();
+                let missing: Vec<String> =
+                    keys(&table).into_iter().filter(|key| !page.contains(key.as_str())).collect();
+                assert!(missing.is_empty(), "docs/training.md does not name {missing:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ready_configurations_are_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(paths.len() >= 4);
+        for path in paths {
+            RunConfig::read(&path, &[]).unwrap();
+        }
+    }
+
     #[test]
     fn rounding_is_faded_in() {
         let config = change("quantization.lambda_steps", "10").unwrap();

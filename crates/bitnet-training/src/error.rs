@@ -12,10 +12,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// Tensors, devices or memory.
     #[error(transparent)]
-    Core(#[from] bitnet_core::Error),
+    Core(Box<bitnet_core::Error>),
     /// A model or a tokenizer.
     #[error(transparent)]
-    Model(#[from] bitnet_model::Error),
+    Model(Box<bitnet_model::Error>),
     /// A file of a checkpoint.
     #[error(transparent)]
     File(#[from] InterchangeError),
@@ -94,8 +94,20 @@ impl Error {
     }
 }
 
+impl From<bitnet_core::Error> for Error {
+    fn from(error: bitnet_core::Error) -> Self {
+        Self::Core(Box::new(error))
+    }
+}
+
+impl From<bitnet_model::Error> for Error {
+    fn from(error: bitnet_model::Error) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
 impl From<bitnet_model::tokenizer::Error> for Error {
     fn from(error: bitnet_model::tokenizer::Error) -> Self {
-        Self::Model(error.into())
+        bitnet_model::Error::from(error).into()
     }
 }

@@ -65,12 +65,14 @@ pub fn page(title: &str, lines: &[Line], config: &str, samples: &[String]) -> St
 
 /// The last evaluation and the best one.
 fn summary(lines: &[Line]) -> String {
-    let found = lines.iter().filter_map(|line| match line {
+    let mut found = lines.iter().filter_map(|line| match line {
         Line::Evaluation { step, evaluation } => Some((*step, evaluation)),
         _ => None,
     });
     let best = found.clone().min_by(|a, b| a.1.nats.total_cmp(&b.1.nats));
-    let (Some((last, at_last)), Some((best, at_best))) = (found.last(), best) else { return String::new() };
+    let (Some((last, at_last)), Some((best, at_best))) = (found.next_back(), best) else {
+        return String::new();
+    };
     format!(
         "<p>After {last} steps {:.4} nats a token, {:.4} bits a byte; best {:.4} nats after {best}.</p>\n",
         at_last.nats, at_last.bits_per_byte, at_best.nats

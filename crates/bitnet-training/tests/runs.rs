@@ -114,13 +114,13 @@ fn a_run_learns_and_its_checkpoint_is_a_model() {
     let mut ours = trainer.decoder().clone();
     let mut collect = |_: &str, w: &mut Tensor| {
         trained.push(w.to_vec::<f32>()?);
-        Ok::<(), Error>(())
+        Ok::<(), bitnet_core::Error>(())
     };
     ours.params(&mut collect).unwrap();
     let mut rest = trained.into_iter();
     read.params(&mut |name, w| {
         assert!(w.to_vec::<f32>()? == rest.next().unwrap(), "{name}");
-        Ok::<(), Error>(())
+        Ok::<(), bitnet_core::Error>(())
     })
     .unwrap();
 }
