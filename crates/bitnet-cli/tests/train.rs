@@ -220,3 +220,74 @@ fn tokenizers_are_made_from_text_and_trained_with() {
     assert!(refusal(make(&["--chars", "--out", "bpe"])).contains("already there"));
     succeed(make(&["--chars", "--out", "chars"]));
 }
+
+/// The configuration without its shape and its tokenizer, which a base has.
+fn tuning(dir: &Path) {
+    let (_, rest) = CONFIG.split_once("[data]").unwrap();
+    let text = format!("[data]{rest}").replace("tokenizer = \"chars\"\n", "");
+    fs::write(dir.join("tune.toml"), text).unwrap();
+}
+
+fn finetune(dir: &Path, base: &str, args: &[&str]) -> Command {
+    let mut tune = command(&["finetune", base, "--config", "tune.toml", "-t", "1", "--out", "tuned"]);
+    tune.args(args).current_dir(dir);
+    tune
+}
+
+/// Losses of the steps of a run.
+fn losses(log: &Path) -> Vec<f64> {
+    let log = fs::read_to_string(log).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| line["loss"].as_f64()).collect()
+}
+
+#[test]
+fn a_model_of_floats_becomes_a_ternary_one() {
+    let dir = folder();
+    let dir = dir.path();
+    let floats = [
+        "model.sub_norms=false",
+        "model.activation=silu",
+        "quantization.weights=off",
+        "quantization.activations=false",
+    ];
+    let set: Vec<&str> = floats.iter().flat_map(|key| ["--set", key]).collect();
+    succeed(train(dir, &set));
+    tuning(dir);
+    let output = finetune(dir, "run", &["--set", "quantization.lambda_steps=15"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.contains("sub-norms"), "{stderr}");
+    let config = fs::read_to_string(dir.join("tuned/checkpoint-00000030/config.json")).unwrap();
+    assert!(config.contains("BitNetForCausalLM") && config.contains("autobitlinear"), "{config}");
+    let after = losses(&dir.join("tuned/log.jsonl"));
+    assert!(after[29] < after[0] + 0.05, "{after:?}");
+    let mut export = command(&["export", "tuned", "tuned.gguf", "--to", "i2_s"]);
+    export.current_dir(dir);
+    succeed(export);
+    let nats =
+        |model: &str| json(dir, &["eval", model, "-d", "valid.txt", "--json"])["nats"].as_f64().unwrap();
+    assert!((nats("tuned.gguf") - nats("tuned")).abs() <= 0.0005);
+    // Goes on like any other run.
+    let more = ["--resume", "--set", "quantization.lambda_steps=15"];
+    succeed(finetune(dir, "run", &more));
+}
+
+#[test]
+fn a_ternary_model_goes_on_where_it_was() {
+    let dir = folder();
+    let dir = dir.path();
+    tuning(dir);
+    let base = common::testdata("bitnet-online-bf16");
+    let still = ["--set", "schedule.lr=0.0", "--set", "data.valid=train.txt", "--set", "training.steps=5"];
+    succeed(finetune(dir, &base, &still));
+    let tuned = json(dir, &["eval", "tuned", "-d", "valid.txt", "-c", "32", "--json"]);
+    let before = json(dir, &["eval", &base, "-d", "valid.txt", "-c", "32", "--json"]);
+    assert!(
+        (tuned["nats"].as_f64().unwrap() - before["nats"].as_f64().unwrap()).abs() < 0.02,
+        "{tuned}, {before}"
+    );
+    let error = refusal(finetune(dir, &base, &["--set", "model.hidden_size=64", "--out", "other"]));
+    assert!(error.contains("shape"), "{error}");
+    fs::write(dir.join("tune.toml"), CONFIG).unwrap();
+    assert!(refusal(finetune(dir, &base, &["--out", "other"])).contains("section model"));
+}

@@ -4,6 +4,7 @@ use crate::{
     Checkpoint, Config, Decoder, Result,
     arch::projection_shape,
     checkpoint::{Meaning, packed},
+    config::Family,
     decoder::Layer,
     layers::{Attention, Latent, Linear, Mlp, Quantization, RmsNorm, Rope, Rotation, Table, WeightCodes},
 };
@@ -148,11 +149,32 @@ impl Checkpoint {
     /// # Errors
     /// Names the file and the tensor that breaks a rule; where the device has no memory left.
     pub fn latent(&self, quantization: Quantization, device: &Device) -> Result<Decoder> {
+        self.latent_with(self.config(), quantization, device)
+    }
+
+    /// As [`Checkpoint::latent`], with sub-norms of ones where there are none: before the output and down projections they keep what int8 codes
+    /// round in one range (BitDistill, arXiv:2510.13998).
+    ///
+    /// # Errors
+    /// As [`Checkpoint::latent`]; where query and key heads are normalised, because no format holds both.
+    pub fn latent_with_sub_norms(&self, quantization: Quantization, device: &Device) -> Result<Decoder> {
+        if self.config().qk_norm {
+            let rule = "false: no format holds norms of query and key heads beside sub-norms".into();
+            return Err(crate::Error::Config { field: "sub_norms".into(), value: "true".into(), rule });
+        }
+        let config = Config { sub_norms: true, family: Family::BitNet, ..self.config().clone() };
+        self.latent_with(&config, quantization, device)
+    }
+
+    fn latent_with(&self, config: &Config, quantization: Quantization, device: &Device) -> Result<Decoder> {
         let read = &mut |name: &str, shape: &[usize]| {
+            if name.ends_with("sub_norm.weight") && !self.config().sub_norms {
+                return Ok(Tensor::ones(device, shape, DType::F32)?);
+            }
             let values = self.floats(name.strip_suffix(".weight").unwrap_or(name), shape)?;
             Ok(Tensor::from_slice(device, shape, &values)?)
         };
-        latent(self.config(), quantization, read).map_err(|e| e.at(self.path()))
+        latent(config, quantization, read).map_err(|e| e.at(self.path()))
     }
 
     fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {

@@ -15,7 +15,11 @@ use bitnet_core::{
         safetensors,
     },
 };
-use bitnet_model::{Decoder, Tokenizer, arch::describe::describe, layers::Quantization};
+use bitnet_model::{
+    Config, Decoder, Tokenizer,
+    arch::{describe::describe, hf::HfConfig},
+    layers::Quantization,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -68,6 +72,8 @@ pub struct Saved {
     pub progress: Progress,
     /// Weights and what the optimizer remembers, by name.
     pub tensors: BTreeMap<String, Tensor>,
+    /// The shape of the decoder, with what a run that goes on from a model took from it.
+    pub shape: Config,
     config: RunConfig,
     data: [String; 2],
 }
@@ -245,7 +251,20 @@ pub fn load(path: &Path, device: &Device) -> Result<Saved> {
         }
         tensors.extend(safetensors::load(device, &file)?);
     }
-    Ok(Saved { progress: record.progress, tensors, config: record.config, data: record.data })
+    let shape = shape(path)?;
+    Ok(Saved { progress: record.progress, tensors, shape, config: record.config, data: record.data })
+}
+
+/// The shape in a `config.json`, whatever it says of quantization.
+fn shape(path: &Path) -> Result<Config> {
+    let file = path.join("config.json");
+    let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
+    let mut json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| Error::data(&file, e.to_string()))?;
+    if let Some(map) = json.as_object_mut() {
+        map.remove("quantization_config");
+    }
+    Ok(HfConfig::parse(&json.to_string())?.config)
 }
 
 /// The decoder of a checkpoint whose rounding no public format holds; none where the folder is a model for everybody, or no checkpoint.
@@ -262,8 +281,7 @@ pub fn unshippable(path: &Path, device: &Device) -> Result<Option<Decoder>> {
     if shippable {
         return Ok(None);
     }
-    let rows = saved.tensors.get("model.embed_tokens.weight").map_or(0, |x| x.shape().rows());
-    let mut decoder = Decoder::random(&saved.config.shape(rows)?, quantization, device, 0)?;
+    let mut decoder = Decoder::random(&saved.shape, quantization, device, 0)?;
     decoder.params(&mut |name, w| {
         *w = saved
             .tensors

@@ -68,6 +68,29 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
 }
 
+impl ModelConfig {
+    /// The shape of a decoder.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            num_hidden_layers: config.num_hidden_layers,
+            num_attention_heads: config.num_attention_heads,
+            num_key_value_heads: Some(config.num_key_value_heads),
+            head_dim: Some(config.head_dim),
+            rope_theta: config.rope_theta,
+            rms_norm_eps: config.rms_norm_eps,
+            activation: match config.activation {
+                Activation::Relu2 => Gate::Relu2,
+                Activation::Silu => Gate::Silu,
+            },
+            sub_norms: config.sub_norms,
+            qk_norm: config.qk_norm,
+            tie_word_embeddings: config.tie_word_embeddings,
+        }
+    }
+}
+
 /// Gate of the feed-forward layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -212,13 +235,43 @@ impl RunConfig {
     /// # Errors
     /// Names the line and key that is unknown, missing or wrong.
     pub fn read(path: &Path, changes: &[(String, String)]) -> Result<Self> {
+        Self::read_with(path, |text| Self::parse(text, changes))
+    }
+
+    /// As [`RunConfig::read`], of a run that goes on from a model: its shape is that of the model, and its tokenizer too where none is named.
+    ///
+    /// # Errors
+    /// As [`RunConfig::read`], and where the file has a section `model`.
+    pub fn read_finetune(
+        path: &Path,
+        changes: &[(String, String)],
+        base: &Config,
+        tokenizer: &Path,
+    ) -> Result<Self> {
+        let refuse = |reason: String| Error::Toml { path: path.into(), reason };
+        Self::read_with(path, |text| {
+            let mut table: toml::Table = toml::from_str(text).map_err(|e| refuse(e.to_string()))?;
+            if table.contains_key("model") {
+                return Err(refuse("section model: the shape is that of the model that is tuned".into()));
+            }
+            let model = toml::Value::try_from(ModelConfig::of(base)).expect("a shape is a table");
+            table.insert("model".into(), model);
+            if let Some(data) = table.get_mut("data").and_then(toml::Value::as_table_mut) {
+                let own = tokenizer.to_string_lossy().into_owned();
+                data.entry("tokenizer").or_insert(toml::Value::String(own));
+            }
+            Self::of_table(table, changes)
+        })
+    }
+
+    fn read_with(path: &Path, parse: impl FnOnce(&str) -> Result<Self>) -> Result<Self> {
         let found = fs::metadata(path).map_err(Error::io(path))?;
         let refuse = |reason: String| Error::Toml { path: path.into(), reason };
         if !found.is_file() || found.len() > MAX_BYTES {
             return Err(refuse("not a regular file of at most 1 MiB".into()));
         }
         let text = fs::read_to_string(path).map_err(Error::io(path))?;
-        let mut config = Self::parse(&text, changes).map_err(|e| match e {
+        let mut config = parse(&text).map_err(|e| match e {
             Error::Toml { reason, .. } => refuse(reason),
             other => other,
         })?;
@@ -242,7 +295,11 @@ impl RunConfig {
             let config: Self = toml::from_str(text).map_err(|e| refuse(e.to_string()))?;
             return config.validate();
         }
-        let mut table: toml::Table = toml::from_str(text).map_err(|e| refuse(e.to_string()))?;
+        Self::of_table(toml::from_str(text).map_err(|e| refuse(e.to_string()))?, changes)
+    }
+
+    fn of_table(mut table: toml::Table, changes: &[(String, String)]) -> Result<Self> {
+        let refuse = |reason: String| Error::Toml { path: "configuration".into(), reason };
         for (key, value) in changes {
             set(&mut table, key, value).map_err(refuse)?;
         }

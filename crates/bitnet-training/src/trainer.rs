@@ -76,11 +76,18 @@ impl Trainer {
         if !valid.is_empty() {
             valid.check(tokenizer.vocab_size(), config.data.context)?;
         }
-        let shape = config.shape(tokenizer.vocab_size())?;
         let mut decoder = match base {
             Some(decoder) => decoder,
-            None => Decoder::random(&shape, config.quantization(0), device, config.training.seed)?,
+            None => {
+                let shape = config.shape(tokenizer.vocab_size())?;
+                Decoder::random(&shape, config.quantization(0), device, config.training.seed)?
+            }
         };
+        if tokenizer.vocab_size() > decoder.config.vocab_size {
+            let (tokens, rows) = (tokenizer.vocab_size(), decoder.config.vocab_size);
+            let rule = format!("a tokenizer of at most the {rows} tokens of the model");
+            return Err(Error::Config { key: "data.tokenizer", value: format!("one of {tokens}"), rule });
+        }
         decoder.recompute = config.training.recompute;
         let (mut params, mut states) = (Vec::new(), Vec::new());
         decoder.params(&mut |name, w| {
@@ -119,8 +126,9 @@ impl Trainer {
     pub fn resume(config: RunConfig, device: &Device) -> Result<Self> {
         let path = checkpoint::last(&config.training.out)?;
         checkpoint::sweep(&config.training.out)?;
-        let mut trainer = Self::new(config, device, None)?;
         let saved = checkpoint::load(&path, device)?;
+        let start = Decoder::random(&saved.shape, config.quantization(0), device, config.training.seed)?;
+        let mut trainer = Self::new(config, device, Some(start))?;
         trainer.restore(saved, &path)?;
         Ok(trainer)
     }

@@ -9,6 +9,7 @@ pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod export;
+pub(crate) mod finetune;
 pub(crate) mod inspect;
 pub(crate) mod logits;
 pub(crate) mod perplexity;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Chat(chat::ChatArgs),
     Demo(demo::DemoArgs),
     Train(train::TrainArgs),
+    Finetune(finetune::FinetuneArgs),
     Eval(eval::EvalArgs),
     Export(export::ExportArgs),
     Convert(convert::ConvertArgs),
@@ -53,6 +55,7 @@ impl Command {
             Self::Chat(args) => chat::run(&args, ui),
             Self::Demo(args) => demo::run(&args, ui),
             Self::Train(args) => train::run(&args, ui),
+            Self::Finetune(args) => finetune::run(&args, ui),
             Self::Eval(args) => eval::run(&args, ui),
             Self::Export(args) => export::run(&args, ui),
             Self::Convert(args) => convert::run(&args, ui),

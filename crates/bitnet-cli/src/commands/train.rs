@@ -13,11 +13,7 @@ use bitnet_training::{
 };
 use clap::Args;
 use indicatif::ProgressBar;
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{ops::ControlFlow, path::PathBuf, process::ExitCode};
 
 /// Train a model, ternary or not, from text.
 #[derive(Debug, Args)]
@@ -60,16 +56,25 @@ fn change(text: &str) -> Result<(String, String), String> {
 }
 
 impl RunArgs {
-    /// The configuration of a file with the changes.
-    pub(crate) fn config(&self, path: &Path) -> Result<RunConfig> {
-        let mut config = RunConfig::read(path, &self.set)?;
+    /// Keys that are changed.
+    pub(crate) fn changes(&self) -> Vec<(String, String)> {
+        self.set.clone()
+    }
+
+    /// Whether a run is continued.
+    pub(crate) fn resumes(&self) -> bool {
+        self.resume
+    }
+
+    /// A configuration with what flags of their own say.
+    pub(crate) fn overridden(&self, mut config: RunConfig) -> RunConfig {
         if let Some(out) = &self.out {
             config.training.out.clone_from(out);
         }
         if let Some(workers) = self.workers {
             config.training.workers = workers.into();
         }
-        Ok(config)
+        config
     }
 
     /// The device of a run.
@@ -109,7 +114,7 @@ impl RunArgs {
 }
 
 pub(crate) fn run(args: &TrainArgs, ui: &Ui) -> Result<ExitCode> {
-    let config = args.how.config(&args.config)?;
+    let config = args.how.overridden(RunConfig::read(&args.config, &args.how.set)?);
     let device = args.how.device(&config)?;
     let trainer = args.how.trainer(config, &device, None)?;
     finish(trainer, ui)

@@ -6,7 +6,7 @@ use bitnet_core::interchange::npy::{Header, Kind};
 use bitnet_model::{
     Tokenizer,
     template::Message,
-    weights::{FileBytes, LoadMode},
+    weights::{FileBytes, LoadMode, Source},
 };
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ const SEPARATOR: &str = "<|endoftext|>";
 /// Longest file of text.
 const MAX_BYTES: u64 = 16 << 30;
 
-/// The tokenizer that a configuration names: that of a file or folder, or one of the characters of the text `train`.
+/// The tokenizer that a configuration names: that of a file, folder or model, or one of the characters of the text `train`.
 ///
 /// # Errors
 /// Where a file cannot be read or is no tokenizer.
@@ -35,6 +35,9 @@ pub fn tokenizer_of(name: &str, train: &Path) -> Result<Tokenizer> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(Tokenizer::from_folder(path)?);
+    }
+    if extension(path) == Some("gguf") {
+        return Ok(Tokenizer::of(&Source::open(path, LoadMode::default())?)?.0);
     }
     let json = fs::read_to_string(path).map_err(Error::io(path))?;
     let beside = path.with_file_name("tokenizer_config.json");
