@@ -1,38 +1,21 @@
 //! Steps of training a small decoder, and the ops that they are made of.
 
-use bitnet_benchmarks::{criterion, device, tensor, work};
+use bitnet_benchmarks::{criterion, device, file, tensor, work};
 use bitnet_core::ops::{self, Adam};
 use bitnet_core::{DType, Device, Tensor};
 use bitnet_model::batch::{Batch, Logits};
-use bitnet_model::config::{Activation, Config, Family, RopeScaling};
-use bitnet_model::{Decoder, layers::Quantization};
-use bitnet_training::{data::Windows, parallel::Team};
+use bitnet_model::{Config, Decoder, layers::Quantization};
+use bitnet_training::{RunConfig, data::Windows, parallel::Team};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
-/// The small character-level configuration of `configs/shakespeare-char.toml`.
+/// Tokens of a window, windows of a step and characters of the small configuration.
 const CONTEXT: usize = 64;
 const WINDOWS: usize = 12;
 const VOCABULARY: usize = 65;
 
 fn config() -> Config {
-    Config {
-        family: Family::BitNet,
-        hidden_size: 128,
-        intermediate_size: 384,
-        num_hidden_layers: 4,
-        num_attention_heads: 4,
-        num_key_value_heads: 4,
-        head_dim: 32,
-        vocab_size: VOCABULARY,
-        max_position_embeddings: CONTEXT,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::None,
-        activation: Activation::Relu2,
-        sub_norms: true,
-        qk_norm: false,
-        tie_word_embeddings: true,
-    }
+    let run = RunConfig::read(&file("configs/shakespeare-char.toml"), &[]).expect("part of the repository");
+    run.shape(VOCABULARY).expect("it is valid")
 }
 
 fn windows(count: usize) -> Windows {

@@ -144,16 +144,16 @@ fn same_bits(op: &Op) -> bool {
     op.same_bits && tiers.map(|name| on(&name)).all(|bits| bits == on("cpu/scalar"))
 }
 
-/// Ops of inference, whose tiers `tests/kernels.rs` compares.
+/// Ops of inference, whose tiers `tests/kernels/` compares.
 const DECODER: &str = "\
 ## Of the decoder
 
-Over float32 rows, the same bits on every CPU tier (`crates/bitnet-core/tests/kernels.rs`): `embedding`, `rms_norm`, `quantize_activation`,
+Over float32 rows, the same bits on every CPU tier (`crates/bitnet-core/tests/kernels/`): `embedding`, `rms_norm`, `quantize_activation`,
 `bit_matmul`, `matmul_t`, `rope`, `glu`, `add_to`, `kv_store`, `attention`. With gradients: `rms_norm`, `rope`, `glu`, `add_to`.
 
 ## Of training
 
-Over float32, against PyTorch and between tiers in `crates/bitnet-core/tests/training_ops.rs` and `kernels.rs`. With gradients: `linear`,
+Over float32, against PyTorch and between tiers in `crates/bitnet-core/tests/training_ops.rs` and `kernels/`. With gradients: `linear`,
 `causal_attention` (both within rounding between tiers), `cross_entropy`, and `fake_quantize` and `fake_ternarize`, whose gradients pass
 straight through. Without: `adam`.
 

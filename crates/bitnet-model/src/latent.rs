@@ -2,7 +2,7 @@
 
 use crate::{
     Checkpoint, Config, Decoder, Result,
-    arch::projection_shape,
+    arch::{PROJECTIONS, projection_shape},
     checkpoint::{Meaning, packed},
     config::Family,
     decoder::Layer,
@@ -17,9 +17,30 @@ use bitnet_quant::{Scales, Ternary, ternary};
 const DEVIATION: f32 = 0.02;
 
 /// Gives the values of a weight by its full name and shape.
-type Values<'a> = dyn FnMut(&str, &[usize]) -> Result<Tensor> + 'a;
+pub type Values<'a> = dyn FnMut(&str, &[usize]) -> Result<Tensor> + 'a;
 
 impl Decoder {
+    /// A decoder with these weights, which are asked for by their full names and shapes.
+    ///
+    /// # Errors
+    /// What `values` returns.
+    pub fn latent(config: &Config, quantization: Quantization, values: &mut Values<'_>) -> Result<Self> {
+        let (v, c) = (config.vocab_size, config.hidden_size);
+        let embed_tokens = Table::Latent(values("model.embed_tokens.weight", &[v, c])?);
+        let layers = (0..config.num_hidden_layers)
+            .map(|i| {
+                layer(config, quantization, &mut |name, shape| {
+                    values(&format!("model.layers.{i}.{name}.weight"), shape)
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let norm = RmsNorm { weight: values("model.norm.weight", &[c])?, eps: config.rms_norm_eps };
+        let untied = !config.tie_word_embeddings;
+        let lm_head = untied.then(|| values("lm_head.weight", &[v, c]).map(Table::Latent)).transpose()?;
+        let rope = Rope::new(config);
+        Ok(Self { embed_tokens, layers, norm, lm_head, rope, recompute: false, config: config.clone() })
+    }
+
     /// A decoder with random weights: norms of ones, everything else normal with deviation 0.02, divided by `sqrt(2 L)` where a projection adds
     /// to the residual stream (GPT-2).
     ///
@@ -28,7 +49,7 @@ impl Decoder {
     pub fn random(config: &Config, quantization: Quantization, device: &Device, seed: u64) -> Result<Self> {
         let mut rng = Rng::new(seed);
         let into_stream = DEVIATION / (2.0 * config.num_hidden_layers as f32).sqrt();
-        latent(config, quantization, &mut |name, shape| {
+        Self::latent(config, quantization, &mut |name, shape| {
             let deviation = match name {
                 _ if shape.len() == 1 => return Ok(Tensor::ones(device, shape, DType::F32)?),
                 _ if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") => into_stream,
@@ -53,12 +74,9 @@ impl Decoder {
 
     /// How much of the rounding is applied from now on, from 0 to 1.
     pub fn set_lambda(&mut self, lambda: f32) {
-        for layer in &mut self.layers {
-            let (a, m) = (&mut layer.attention, &mut layer.mlp);
-            for linear in [&mut a.q, &mut a.k, &mut a.v, &mut a.o, &mut m.gate, &mut m.up, &mut m.down] {
-                if let Linear::Latent(latent) = linear {
-                    latent.quantization.lambda = lambda;
-                }
+        for linear in self.layers.iter_mut().flat_map(Layer::linears_mut) {
+            if let Linear::Latent(latent) = linear {
+                latent.quantization.lambda = lambda;
             }
         }
     }
@@ -69,12 +87,9 @@ impl Decoder {
     /// Where the rounding has no packed form (groups, or weights without activations), or the device has no memory left.
     pub fn freeze(&self) -> Result<Self> {
         let mut frozen = self.clone();
-        for layer in &mut frozen.layers {
-            let (a, m) = (&mut layer.attention, &mut layer.mlp);
-            for linear in [&mut a.q, &mut a.k, &mut a.v, &mut a.o, &mut m.gate, &mut m.up, &mut m.down] {
-                if let Linear::Latent(latent) = linear {
-                    *linear = latent.freeze()?;
-                }
+        for linear in frozen.layers.iter_mut().flat_map(Layer::linears_mut) {
+            if let Linear::Latent(latent) = linear {
+                *linear = latent.freeze()?;
             }
         }
         for table in [Some(&mut frozen.embed_tokens), frozen.lm_head.as_mut()].into_iter().flatten() {
@@ -91,6 +106,12 @@ impl Decoder {
 }
 
 impl Layer {
+    /// Its projections, in the order of [`PROJECTIONS`].
+    fn linears_mut(&mut self) -> [&mut Linear; PROJECTIONS.len()] {
+        let (a, m) = (&mut self.attention, &mut self.mlp);
+        [&mut a.q, &mut a.k, &mut a.v, &mut a.o, &mut m.gate, &mut m.up, &mut m.down]
+    }
+
     /// As [`Decoder::params`], of one layer, by names inside of it.
     ///
     /// # Errors
@@ -174,7 +195,7 @@ impl Checkpoint {
             let values = self.floats(name.strip_suffix(".weight").unwrap_or(name), shape)?;
             Ok(Tensor::from_slice(device, shape, &values)?)
         };
-        latent(config, quantization, read).map_err(|e| e.at(self.path()))
+        Decoder::latent(config, quantization, read).map_err(|e| e.at(self.path()))
     }
 
     fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
@@ -205,30 +226,6 @@ impl Checkpoint {
         }
         Ok(values)
     }
-}
-
-fn latent(config: &Config, quantization: Quantization, values: &mut Values<'_>) -> Result<Decoder> {
-    let (v, c) = (config.vocab_size, config.hidden_size);
-    let embed_tokens = Table::Latent(values("model.embed_tokens.weight", &[v, c])?);
-    let layers = (0..config.num_hidden_layers)
-        .map(|i| {
-            layer(config, quantization, &mut |name, shape| {
-                values(&format!("model.layers.{i}.{name}.weight"), shape)
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let norm = RmsNorm { weight: values("model.norm.weight", &[c])?, eps: config.rms_norm_eps };
-    let untied = !config.tie_word_embeddings;
-    let lm_head = untied.then(|| values("lm_head.weight", &[v, c]).map(Table::Latent)).transpose()?;
-    Ok(Decoder {
-        embed_tokens,
-        layers,
-        norm,
-        lm_head,
-        rope: Rope::new(config),
-        recompute: false,
-        config: config.clone(),
-    })
 }
 
 fn layer(config: &Config, quantization: Quantization, values: &mut Values<'_>) -> Result<Layer> {

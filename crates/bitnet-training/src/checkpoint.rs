@@ -1,13 +1,7 @@
 //! Checkpoints: a Hugging Face folder that every command reads, with what the optimizer remembers beside it. It appears under its name when it
 //! is whole.
 
-use crate::{
-    Error, Result,
-    config::{RunConfig, Weights},
-    data::hex,
-    optim::State,
-    trainer::Param,
-};
+use crate::{Error, Result, config::RunConfig, data::hex, optim::State, trainer::Param};
 use bitnet_core::{
     Device, Tensor,
     interchange::{
@@ -18,7 +12,7 @@ use bitnet_core::{
 use bitnet_model::{
     Config, Decoder, Tokenizer,
     arch::{describe::describe, hf::HfConfig},
-    layers::Quantization,
+    layers::{Quantization, WeightCodes},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -78,6 +72,32 @@ pub struct Saved {
     data: [String; 2],
 }
 
+impl Saved {
+    /// The decoder, its weights taken out.
+    ///
+    /// # Errors
+    /// Where a weight is missing or of another shape.
+    pub fn decoder(&mut self, quantization: Quantization) -> Result<Decoder> {
+        let tensors = &mut self.tensors;
+        Ok(Decoder::latent(&self.shape, quantization, &mut |name, shape| take(tensors, name, shape))?)
+    }
+
+    /// What the optimizer remembers of a weight, taken out.
+    pub(crate) fn state(&mut self, name: &str, like: &Tensor) -> Result<Tensor> {
+        Ok(take(&mut self.tensors, name, like.shape().dims())?)
+    }
+}
+
+fn take(tensors: &mut BTreeMap<String, Tensor>, name: &str, shape: &[usize]) -> bitnet_model::Result<Tensor> {
+    let found = tensors.remove(name);
+    let found = found.ok_or_else(|| bitnet_model::Error::MissingTensor { name: name.into() })?;
+    if found.shape().dims() == shape {
+        return Ok(found);
+    }
+    let (expected, got) = (shape.to_vec(), found.dims());
+    Err(bitnet_model::Error::TensorShape { name: name.into(), expected, got })
+}
+
 /// Writes a checkpoint into the output folder and returns its own.
 pub(crate) fn save(
     config: &RunConfig,
@@ -124,8 +144,8 @@ fn model_files(path: &Path, config: &RunConfig, tokenizer: &Tokenizer, decoder: 
     let mut described = describe(&decoder.config, tokenizer.bos(), tokenizer.eos())?;
     let quantization = &config.quantization;
     match (quantization.weights, quantization.activations) {
-        (Weights::Off, false) => {}
-        (Weights::Tensor, true) => {
+        (WeightCodes::Off, false) => {}
+        (WeightCodes::Tensor, true) => {
             let online = json!({ "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online" });
             described.insert("quantization_config".into(), online);
         }
@@ -277,19 +297,7 @@ pub fn unshippable(path: &Path, device: &Device) -> Result<Option<Decoder>> {
     }
     let mut saved = load(path, device)?;
     let quantization = saved.config.quantization(u64::MAX);
-    let shippable = [Quantization::OFF, Quantization::BITNET].contains(&quantization);
-    if shippable {
-        return Ok(None);
-    }
-    let mut decoder = Decoder::random(&saved.shape, quantization, device, 0)?;
-    decoder.params(&mut |name, w| {
-        *w = saved
-            .tensors
-            .remove(name)
-            .ok_or_else(|| Error::data(path, format!("tensor {name} is missing")))?;
-        Ok::<(), Error>(())
-    })?;
-    Ok(Some(decoder))
+    if quantization.has_packed_form() { Ok(None) } else { saved.decoder(quantization).map(Some) }
 }
 
 /// Refuses to continue with another configuration or other data: a run that was continued is the run without a break.

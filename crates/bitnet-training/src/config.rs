@@ -1,9 +1,12 @@
 //! A run as a TOML file. Every key is a field here, with its default; unknown keys are refused.
 
+mod model;
+
+pub use model::ModelConfig;
+
 use crate::{Error, Result, optim::Rule, schedule::Schedule};
 use bitnet_model::{
     Config,
-    config::{Activation, Family, RopeScaling},
     layers::{Quantization, WeightCodes},
 };
 use serde::{Deserialize, Serialize};
@@ -32,104 +35,21 @@ pub struct RunConfig {
     pub training: TrainingConfig,
 }
 
-/// The shape of the decoder; names as in a Hugging Face `config.json`. The vocabulary is that of the tokenizer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelConfig {
-    /// Width of the residual stream.
-    pub hidden_size: usize,
-    /// Width of the feed-forward layer.
-    pub intermediate_size: usize,
-    /// Layers.
-    pub num_hidden_layers: usize,
-    /// Query heads.
-    pub num_attention_heads: usize,
-    /// Key and value heads [default: the query heads].
-    pub num_key_value_heads: Option<usize>,
-    /// Width of a head [default: `hidden_size / num_attention_heads`].
-    pub head_dim: Option<usize>,
-    /// Base of the rotary frequencies.
-    #[serde(default = "rope_theta")]
-    pub rope_theta: f32,
-    /// Added to the mean square inside the root of a norm.
-    #[serde(default = "eps")]
-    pub rms_norm_eps: f32,
-    /// Gate of the feed-forward layer: `relu2` or `silu`.
-    #[serde(default)]
-    pub activation: Gate,
-    /// Whether norms stand before the output and down projections.
-    #[serde(default = "yes")]
-    pub sub_norms: bool,
-    /// Whether query and key heads are normalised.
-    #[serde(default)]
-    pub qk_norm: bool,
-    /// Whether the head is the embedding.
-    #[serde(default = "yes")]
-    pub tie_word_embeddings: bool,
-}
-
-impl ModelConfig {
-    /// The shape of a decoder.
-    pub fn of(config: &Config) -> Self {
-        Self {
-            hidden_size: config.hidden_size,
-            intermediate_size: config.intermediate_size,
-            num_hidden_layers: config.num_hidden_layers,
-            num_attention_heads: config.num_attention_heads,
-            num_key_value_heads: Some(config.num_key_value_heads),
-            head_dim: Some(config.head_dim),
-            rope_theta: config.rope_theta,
-            rms_norm_eps: config.rms_norm_eps,
-            activation: match config.activation {
-                Activation::Relu2 => Gate::Relu2,
-                Activation::Silu => Gate::Silu,
-            },
-            sub_norms: config.sub_norms,
-            qk_norm: config.qk_norm,
-            tie_word_embeddings: config.tie_word_embeddings,
-        }
-    }
-}
-
-/// Gate of the feed-forward layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Gate {
-    /// Squared ReLU.
-    #[default]
-    Relu2,
-    /// SiLU.
-    Silu,
-}
-
 /// How weights and activations are rounded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuantizationConfig {
     /// Which weights share a scale: `tensor`, `off`, or `{ group = N }`.
-    pub weights: Weights,
+    pub weights: WeightCodes,
     /// Whether inputs are rounded to int8 codes.
     pub activations: bool,
     /// Steps over which the rounding is faded in; 0 for all of it from the start.
     pub lambda_steps: u64,
 }
 
-/// Which weights share a scale.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Weights {
-    /// None: full precision.
-    Off,
-    /// Those of a matrix.
-    #[default]
-    Tensor,
-    /// So many neighbours in a row.
-    Group(usize),
-}
-
 impl Default for QuantizationConfig {
     fn default() -> Self {
-        Self { weights: Weights::Tensor, activations: true, lambda_steps: 0 }
+        Self { weights: WeightCodes::Tensor, activations: true, lambda_steps: 0 }
     }
 }
 
@@ -201,12 +121,6 @@ pub struct TrainingConfig {
 fn adamw() -> Rule {
     Rule::AdamW(crate::optim::Adam::default())
 }
-fn rope_theta() -> f32 {
-    10_000.0
-}
-fn eps() -> f32 {
-    1e-5
-}
 fn yes() -> bool {
     true
 }
@@ -226,6 +140,8 @@ fn clip() -> f64 {
     1.0
 }
 
+/// Most tokens of a window, windows of a pass, and passes of a step.
+const MAX_TOGETHER: u64 = 1 << 20;
 /// Longest configuration.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -313,17 +229,19 @@ impl RunConfig {
     }
 
     fn validate(self) -> Result<Self> {
-        let at_least = |key, value: usize, least: usize| {
-            let rule = format!("at least {least}");
-            if value >= least { Ok(()) } else { Err(Error::Config { key, value: value.to_string(), rule }) }
+        let within = |key, value: u64, least: u64, most: u64| {
+            let rule = format!("a number from {least} to {most}");
+            let fits = (least..=most).contains(&value);
+            if fits { Ok(()) } else { Err(Error::Config { key, value: value.to_string(), rule }) }
         };
-        at_least("data.context", self.data.context, 2)?;
-        at_least("training.batch", self.training.batch, 1)?;
-        at_least("training.accumulation", self.training.accumulation, 1)?;
-        at_least("training.workers", self.training.workers, 1)?;
-        at_least("training.keep", self.training.keep, 1)?;
-        at_least("training.steps", self.training.steps as usize, 1)?;
-        at_least("training.log_every", self.training.log_every as usize, 1)?;
+        let t = &self.training;
+        within("data.context", self.data.context as u64, 2, MAX_TOGETHER)?;
+        within("training.batch", t.batch as u64, 1, MAX_TOGETHER)?;
+        within("training.accumulation", t.accumulation as u64, 1, MAX_TOGETHER)?;
+        within("training.workers", t.workers as u64, 1, 1024)?;
+        within("training.keep", t.keep as u64, 1, u64::MAX)?;
+        within("training.steps", t.steps, 1, u64::from(u32::MAX))?;
+        within("training.log_every", t.log_every, 1, u64::MAX)?;
         let fraction = self.data.valid_fraction;
         if !(0.0..1.0).contains(&fraction) {
             let (value, rule) = (fraction.to_string(), "a number from 0 to below 1".into());
@@ -334,7 +252,7 @@ impl RunConfig {
             let (value, rule) = (clip.to_string(), "a number from 0 to 1000000".into());
             return Err(Error::Config { key: "training.clip", value, rule });
         }
-        if let Weights::Group(len) = self.quantization.weights {
+        if let WeightCodes::Group(len) = self.quantization.weights {
             let widths = [self.model.hidden_size, self.model.intermediate_size];
             if len == 0 || widths.iter().any(|width| !width.is_multiple_of(len)) {
                 let rule = format!("a divisor of {} and {}", widths[0], widths[1]);
@@ -352,49 +270,14 @@ impl RunConfig {
     /// # Errors
     /// Names the field that no decoder has.
     pub fn shape(&self, vocab_size: usize) -> Result<Config> {
-        let m = &self.model;
-        let config = Config {
-            family: match (m.sub_norms, m.qk_norm) {
-                (true, _) => Family::BitNet,
-                (false, true) => Family::Qwen3,
-                (false, false) => Family::Llama,
-            },
-            hidden_size: m.hidden_size,
-            intermediate_size: m.intermediate_size,
-            num_hidden_layers: m.num_hidden_layers,
-            num_attention_heads: m.num_attention_heads,
-            num_key_value_heads: m.num_key_value_heads.unwrap_or(m.num_attention_heads),
-            head_dim: m.head_dim.unwrap_or(m.hidden_size / m.num_attention_heads.max(1)),
-            vocab_size,
-            max_position_embeddings: self.data.context,
-            rms_norm_eps: m.rms_norm_eps,
-            rope_theta: m.rope_theta,
-            rope_scaling: RopeScaling::None,
-            activation: match m.activation {
-                Gate::Relu2 => Activation::Relu2,
-                Gate::Silu => Activation::Silu,
-            },
-            sub_norms: m.sub_norms,
-            qk_norm: m.qk_norm,
-            tie_word_embeddings: m.tie_word_embeddings,
-        };
-        if config.sub_norms && config.qk_norm {
-            let rule = "false with sub_norms: no checkpoint format has both".into();
-            return Err(Error::Config { key: "model.qk_norm", value: "true".into(), rule });
-        }
-        Ok(config.validate()?)
+        self.model.shape(vocab_size, self.data.context)
     }
 
     /// How weights and inputs are rounded at a step.
     pub fn quantization(&self, step: u64) -> Quantization {
         let q = &self.quantization;
         let lambda = if step >= q.lambda_steps { 1.0 } else { step as f32 / q.lambda_steps as f32 };
-        let weights = match q.weights {
-            Weights::Off => WeightCodes::Off,
-            Weights::Tensor => WeightCodes::Tensor,
-            Weights::Group(len) => WeightCodes::Group(len),
-        };
-        Quantization { weights, activations: q.activations, lambda }
+        Quantization { weights: q.weights, activations: q.activations, lambda }
     }
 }
 
@@ -468,6 +351,9 @@ mod tests {
         for (key, value) in [
             ("training.steps", "0"),
             ("training.batch", "0"),
+            ("training.batch", "1000000000000"),
+            ("training.workers", "1025"),
+            ("training.steps", "5000000000"),
             ("data.context", "1"),
             ("data.valid_fraction", "1.5"),
             ("schedule.lr", "nan"),

@@ -5,6 +5,7 @@ use crate::{
     evaluate::Evaluation,
     progress::{Event, Step},
 };
+use bitnet_core::interchange::atomic::atomic_write;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -78,7 +79,7 @@ impl Log {
         for line in read(&path)?.iter().filter(|line| line.step() <= step) {
             text += &json(line);
         }
-        fs::write(&path, text).map_err(Error::io(&path))?;
+        atomic_write(&path, |file| file.write(text.as_bytes()))?;
         let file = File::options().append(true).open(&path).map_err(Error::io(&path))?;
         Ok(Self { path, file })
     }

@@ -5,7 +5,7 @@ mod codes;
 use crate::{
     Error, Result,
     checkpoint::{self, Saved},
-    config::{RunConfig, Weights},
+    config::RunConfig,
     data::{self, Corpus, Order, Windows},
     evaluate::{Evaluation, evaluate},
     optim::{State, Update},
@@ -13,9 +13,13 @@ use crate::{
     progress::{Event, Step},
 };
 use bitnet_core::{Device, Tensor};
-use bitnet_model::{Decoder, Tokenizer};
+use bitnet_model::{Decoder, Tokenizer, layers::WeightCodes};
 use codes::Counter;
-use std::{ops::ControlFlow, path::PathBuf, time::Instant};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 /// Steps in a row without a finite loss and gradient after which a run ends.
 const MAX_BAD_STEPS: u32 = 20;
@@ -39,6 +43,8 @@ pub struct Trainer {
     tokenizer: Tokenizer,
     train: Corpus,
     valid: Corpus,
+    /// Hashes of what is learnt from and of what is held out.
+    fingerprints: [String; 2],
     decoder: Decoder,
     params: Vec<Param>,
     states: Vec<State>,
@@ -97,6 +103,7 @@ impl Trainer {
             params.push(Param { name: name.into(), matrix, decays: rank > 1 });
             Ok::<(), Error>(())
         })?;
+        let fingerprints = [train.fingerprint(), valid.fingerprint()];
         let order = Order::new(train.len(), config.data.context, config.training.seed);
         let team = Team::new(config.training.workers)?;
         let codes = Counter::new(config.quantization.weights);
@@ -106,6 +113,7 @@ impl Trainer {
             tokenizer,
             train,
             valid,
+            fingerprints,
             decoder,
             params,
             states,
@@ -126,43 +134,23 @@ impl Trainer {
     pub fn resume(config: RunConfig, device: &Device) -> Result<Self> {
         let path = checkpoint::last(&config.training.out)?;
         checkpoint::sweep(&config.training.out)?;
-        let saved = checkpoint::load(&path, device)?;
-        let start = Decoder::random(&saved.shape, config.quantization(0), device, config.training.seed)?;
-        let mut trainer = Self::new(config, device, Some(start))?;
+        let mut saved = checkpoint::load(&path, device)?;
+        let decoder = saved.decoder(config.quantization(0))?;
+        let mut trainer = Self::new(config, device, Some(decoder))?;
         trainer.restore(saved, &path)?;
         Ok(trainer)
     }
 
-    fn restore(&mut self, saved: Saved, path: &std::path::Path) -> Result<()> {
-        checkpoint::compare(&saved, &self.config, &self.fingerprints(), path)?;
-        let (mut tensors, params) = (saved.tensors, &self.params);
-        let mut take = |name: &str, like: &Tensor| {
-            let found = tensors.remove(name).filter(|x| x.shape() == like.shape());
-            found.ok_or_else(|| Error::Checkpoint {
-                path: path.into(),
-                what: format!("tensor {name}"),
-                found: "missing or of another shape".into(),
-                expected: like.shape().to_string(),
-                advice: "start a new run in another folder",
-            })
-        };
-        self.decoder.params(&mut |name, w| {
-            *w = take(name, w)?;
-            Ok::<(), Error>(())
-        })?;
-        for (param, state) in params.iter().zip(&mut self.states) {
+    fn restore(&mut self, mut saved: Saved, path: &Path) -> Result<()> {
+        checkpoint::compare(&saved, &self.config, &self.fingerprints, path)?;
+        for (param, state) in self.params.iter().zip(&mut self.states) {
             for (name, x) in &mut state.0 {
-                *x = take(&format!("{}.{name}", param.name), x)?;
+                *x = saved.state(&format!("{}.{name}", param.name), x)?;
             }
         }
         self.progress = saved.progress;
-        self.codes.count(&mut self.decoder, self.progress.step)?;
+        self.codes.set_step(self.progress.step);
         Ok(())
-    }
-
-    /// Hashes of what is learnt from and of what is held out.
-    fn fingerprints(&self) -> [String; 2] {
-        [self.train.fingerprint(), self.valid.fingerprint()]
     }
 
     /// The configuration.
@@ -261,7 +249,7 @@ impl Trainer {
     /// Codes of the layers, in steps that are logged.
     fn layers(&mut self) -> Result<Vec<crate::progress::Codes>> {
         let logged = self.progress.step.is_multiple_of(self.config.training.log_every);
-        let ternary = self.config.quantization.weights != Weights::Off;
+        let ternary = self.config.quantization.weights != WeightCodes::Off;
         if logged && ternary {
             self.codes.count(&mut self.decoder, self.progress.step)
         } else {
@@ -278,11 +266,11 @@ impl Trainer {
             let reason = "nothing is held out; set data.valid or data.valid_fraction";
             return Err(Error::data(self.train.path(), reason));
         }
-        let shipped = self.decoder.freeze();
-        let decoder = shipped.as_ref().unwrap_or(&self.decoder);
+        let ships = self.config.quantization(self.progress.step).has_packed_form();
+        let decoder = if ships { self.decoder.freeze()? } else { self.decoder.clone() };
         let window = (self.config.data.context, self.separate());
         let limit = self.config.training.eval_windows;
-        evaluate(decoder, &self.valid, &self.tokenizer, window, limit, &self.team)
+        evaluate(&decoder, &self.valid, &self.tokenizer, window, limit, &self.team)
     }
 
     /// Writes a checkpoint, and removes those that are too old.
@@ -290,14 +278,13 @@ impl Trainer {
     /// # Errors
     /// Where it cannot be written; what was there before is intact then.
     pub fn save(&mut self) -> Result<PathBuf> {
-        let fingerprints = self.fingerprints();
         let path = checkpoint::save(
             &self.config,
             &self.tokenizer,
             &mut self.decoder,
             (&self.params, &self.states),
             self.progress,
-            &fingerprints,
+            &self.fingerprints,
         )?;
         checkpoint::prune(&self.config.training.out, self.config.training.keep, self.progress.best_step)?;
         Ok(path)
@@ -310,7 +297,6 @@ impl Trainer {
     /// As [`Trainer::step`], [`Trainer::evaluate`] and [`Trainer::save`].
     pub fn run(&mut self, watch: &mut dyn FnMut(&Event) -> ControlFlow<()>) -> Result<End> {
         let (total, every) = (self.config.training.steps, self.config.training.checkpoint_every);
-        let mut saved = None;
         while self.progress.step < total {
             let event = self.step()?;
             let mut stopped = watch(&event).is_break();
@@ -319,7 +305,6 @@ impl Trainer {
             let due = every > 0 && step.is_multiple_of(every);
             if due || stopped || out_of_patience || step == total {
                 let path = self.save()?;
-                saved = Some(step);
                 stopped |= watch(&Event::Saved { step, path }).is_break();
             }
             if out_of_patience {
@@ -329,7 +314,6 @@ impl Trainer {
                 return Ok(End::Stopped);
             }
         }
-        debug_assert!(saved.is_none_or(|step| step == total));
         Ok(End::Done)
     }
 

@@ -4,32 +4,17 @@
 
 use bitnet_core::{Device, Tensor, ops};
 use bitnet_model::{
-    Decoder,
+    Config, Decoder,
     batch::{Batch, Logits},
-    config::{Activation, Config, Family, RopeScaling},
     layers::Quantization,
 };
-use bitnet_training::{Error, data::Windows, parallel::Team};
+use bitnet_training::{Error, RunConfig, data::Windows, parallel::Team};
+use std::path::Path;
 
+/// The small character-level configuration.
 fn config() -> Config {
-    Config {
-        family: Family::BitNet,
-        hidden_size: 128,
-        intermediate_size: 384,
-        num_hidden_layers: 4,
-        num_attention_heads: 4,
-        num_key_value_heads: 4,
-        head_dim: 32,
-        vocab_size: 65,
-        max_position_embeddings: 64,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::None,
-        activation: Activation::Relu2,
-        sub_norms: true,
-        qk_norm: false,
-        tie_word_embeddings: true,
-    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/shakespeare-char.toml");
+    RunConfig::read(&path, &[]).unwrap().shape(65).unwrap()
 }
 
 fn windows(count: usize) -> Windows {

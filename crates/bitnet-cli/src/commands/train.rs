@@ -1,6 +1,6 @@
 //! Training from a configuration.
 
-use crate::{interrupt, ui::Ui};
+use crate::{interrupt, ui::Ui, values};
 use anyhow::{Context, Result, bail, ensure};
 use bitnet_core::{Device, interchange::atomic::atomic_write};
 use bitnet_training::{
@@ -45,6 +45,9 @@ pub(crate) struct RunArgs {
     /// Passes that are made at a time, instead of that of the configuration.
     #[arg(long, value_name = "N", env = "BITNET_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Checkpoints that are kept beside the best one, instead of what the configuration says.
+    #[arg(long, value_name = "K", env = "BITNET_KEEP", value_parser = values::from(1))]
+    keep: Option<usize>,
     /// Threads of each pass [default: one with several workers, else one for each physical core].
     #[arg(short, long, value_name = "N", env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -73,6 +76,9 @@ impl RunArgs {
         }
         if let Some(workers) = self.workers {
             config.training.workers = workers.into();
+        }
+        if let Some(keep) = self.keep {
+            config.training.keep = keep;
         }
         config
     }

@@ -2,9 +2,11 @@
 
 use super::expect_shape;
 use crate::{DType, Result, Tensor, autograd::record, math};
+use serde::{Deserialize, Serialize};
 
 /// Activation of the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Glu {
     /// `relu(gate)²`: the square is on the gate, not on the product.
     Relu2,

@@ -4,6 +4,7 @@ use bitnet_core::{
     PackedTensor, Result, Tensor,
     ops::{self, Codes},
 };
+use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 
 /// A weight `[O, C]` without bias.
@@ -38,11 +39,13 @@ pub struct Quantization {
 }
 
 /// Which weights share an absmean scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WeightCodes {
     /// None: the weights are used as they are.
     Off,
     /// Those of a matrix.
+    #[default]
     Tensor,
     /// So many neighbours in a row.
     Group(usize),
@@ -53,6 +56,11 @@ impl Quantization {
     pub const OFF: Self = Self { weights: WeightCodes::Off, activations: false, lambda: 1.0 };
     /// W1.58A8 with a scale for each matrix.
     pub const BITNET: Self = Self { weights: WeightCodes::Tensor, activations: true, lambda: 1.0 };
+
+    /// Whether inference computes what training does: codes with int8 inputs, or floats with floats.
+    pub fn has_packed_form(&self) -> bool {
+        matches!((self.weights, self.activations), (WeightCodes::Off, false) | (WeightCodes::Tensor, true))
+    }
 
     /// What a weight is computed with.
     ///

@@ -1,28 +1,33 @@
 //! Ternary codes of the weights over time: how many are not zero, and how many change. In training that does well fewer and fewer flip.
 
-use crate::{Error, Result, config::Weights, progress::Codes};
-use bitnet_model::Decoder;
+use crate::{Error, Result, progress::Codes};
+use bitnet_model::{Decoder, decoder::Layer, layers::WeightCodes};
 use bitnet_quant::{metrics::density, ternary};
 
 /// The codes as they were when they were last counted.
 pub(super) struct Counter {
-    weights: Weights,
+    weights: WeightCodes,
     step: u64,
     /// Of each layer.
     codes: Vec<Vec<i8>>,
 }
 
 impl Counter {
-    pub(super) fn new(weights: Weights) -> Self {
+    pub(super) fn new(weights: WeightCodes) -> Self {
         Self { weights, step: 0, codes: Vec::new() }
+    }
+
+    /// Says that the codes that were counted are those after `step` steps.
+    pub(super) fn set_step(&mut self, step: u64) {
+        self.step = step;
     }
 
     /// Looks at all layers after `step` steps.
     pub(super) fn count(&mut self, decoder: &mut Decoder, step: u64) -> Result<Vec<Codes>> {
         let group = match self.weights {
-            Weights::Off => return Ok(Vec::new()),
-            Weights::Tensor => usize::MAX,
-            Weights::Group(len) => len,
+            WeightCodes::Off => return Ok(Vec::new()),
+            WeightCodes::Tensor => usize::MAX,
+            WeightCodes::Group(len) => len,
         };
         let layers = decoder.layers.iter_mut().map(|layer| codes(layer, group));
         let now = layers.collect::<Result<Vec<_>>>()?;
@@ -42,7 +47,7 @@ impl Counter {
 }
 
 /// Codes of all matrices of a layer.
-fn codes(layer: &mut bitnet_model::decoder::Layer, group: usize) -> Result<Vec<i8>> {
+fn codes(layer: &mut Layer, group: usize) -> Result<Vec<i8>> {
     let mut all = Vec::new();
     layer.params(&mut |_, w| {
         if w.shape().rank() < 2 {
