@@ -1,6 +1,6 @@
 //! Training from a configuration.
 
-use crate::{interrupt, ui::Ui, values};
+use crate::{interrupt, ui::Ui};
 use anyhow::{Context, Result, bail, ensure};
 use bitnet_core::{Device, interchange::atomic::atomic_write};
 use bitnet_training::{
@@ -46,8 +46,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", env = "BITNET_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// Checkpoints that are kept beside the best one, instead of what the configuration says.
-    #[arg(long, value_name = "K", env = "BITNET_KEEP", value_parser = values::from(1))]
-    keep: Option<usize>,
+    #[arg(long, value_name = "K", env = "BITNET_KEEP", value_parser = clap::value_parser!(u16).range(1..))]
+    keep: Option<u16>,
     /// Threads of each pass [default: one with several workers, else one for each physical core].
     #[arg(short, long, value_name = "N", env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -78,7 +78,7 @@ impl RunArgs {
             config.training.workers = workers.into();
         }
         if let Some(keep) = self.keep {
-            config.training.keep = keep;
+            config.training.keep = keep.into();
         }
         config
     }
