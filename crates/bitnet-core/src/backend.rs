@@ -395,6 +395,41 @@ pub trait Backend: RawAlloc {
         })
     }
 
+    /// Divergence `y: [T]` of each row of `logits: [T, V]` from that of `teacher: [T, V]`, both times `scale` before the softmax.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn kl_divergence(
+        &self,
+        logits: View<'_>,
+        teacher: View<'_>,
+        scale: f32,
+        y: ViewMut<'_>,
+    ) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            let (logits, teacher) = (host::fetch(self, logits)?, host::fetch(self, teacher)?);
+            cpu.kl_divergence(logits.view(), teacher.view(), scale, y)
+        })
+    }
+
+    /// Gradient `y: [T, V]` of [`kl_divergence`](Self::kl_divergence) with respect to the logits, given that of the divergences, `[T]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn kl_divergence_backward(
+        &self,
+        [logits, teacher]: [View<'_>; 2],
+        scale: f32,
+        dy: View<'_>,
+        y: ViewMut<'_>,
+    ) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            let (logits, teacher) = (host::fetch(self, logits)?, host::fetch(self, teacher)?);
+            let dy = host::fetch(self, dy)?;
+            cpu.kl_divergence_backward([logits.view(), teacher.view()], scale, dy.view(), y)
+        })
+    }
+
     /// Softmax of `x * scale` where row `i` of each matrix sees its first `i + 1` columns, zeros elsewhere. `x, y: [.., n, n]`.
     ///
     /// # Errors

@@ -156,6 +156,28 @@ fn cross_entropy_has_the_gradients_of_pytorch() {
 }
 
 #[test]
+fn divergence_has_the_gradients_of_pytorch() {
+    let golden = Goldens::read("distillation.safetensors");
+    for device in devices() {
+        let logits = golden.tensor(&device, "kl.logits").trainable().unwrap();
+        let y = ops::kl_divergence(&logits, &golden.tensor(&device, "kl.teacher"), 1.0 / 5.0).unwrap();
+        let gradients = y.backward_from(&golden.tensor(&device, "kl.dloss")).unwrap();
+        golden.expect("kl.losses", &y);
+        golden.expect("kl.dlogits", gradients.of(&logits).unwrap());
+    }
+}
+
+#[test]
+fn divergence_refuses_other_shapes_and_scales() {
+    let device = Device::open("cpu/scalar", Some(1)).unwrap();
+    let zeros = |shape: [usize; 2]| Tensor::zeros(&device, shape, DType::F32).unwrap();
+    assert!(ops::kl_divergence(&zeros([2, 3]), &zeros([3, 2]), 1.0).is_err());
+    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        assert!(ops::kl_divergence(&zeros([2, 3]), &zeros([2, 3]), scale).is_err(), "{scale}");
+    }
+}
+
+#[test]
 fn targets_that_are_no_class_are_refused() {
     let device = Device::open("cpu/scalar", Some(1)).unwrap();
     let logits = Tensor::zeros(&device, [2, 3], DType::F32).unwrap();

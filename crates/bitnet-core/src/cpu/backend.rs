@@ -373,6 +373,26 @@ impl Backend for CpuBackend {
         self.training().cross_entropy_backward(logits, targets, dy, y)
     }
 
+    fn kl_divergence(
+        &self,
+        logits: View<'_>,
+        teacher: View<'_>,
+        scale: f32,
+        y: ViewMut<'_>,
+    ) -> Result<()> {
+        self.training().kl_divergence(logits, teacher, scale, y)
+    }
+
+    fn kl_divergence_backward(
+        &self,
+        rows: [View<'_>; 2],
+        scale: f32,
+        dy: View<'_>,
+        y: ViewMut<'_>,
+    ) -> Result<()> {
+        self.training().kl_divergence_backward(rows, scale, dy, y)
+    }
+
     fn causal_softmax(&self, x: View<'_>, scale: f32, y: ViewMut<'_>) -> Result<()> {
         self.training().causal_softmax(x, scale, y)
     }

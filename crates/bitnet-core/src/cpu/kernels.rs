@@ -14,7 +14,7 @@ use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
 use crate::ops::{
     Adam, Binary, Compare, Operand, Reduce, Unary, adam, add, binary, causal_attention, compare, convert,
-    copy, cross_entropy, fake_quantize, matmul_t, reduce, rms_norm, rope, softmax, transpose, unary,
+    copy, cross_entropy, fake_quantize, kl_divergence, matmul_t, reduce, rms_norm, rope, softmax, transpose, unary,
 };
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
@@ -128,6 +128,11 @@ pub struct Kernels {
     pub cross_entropy: fn(logits: &[f32], target: i64) -> f32,
     /// Gradient of the loss of a row.
     pub cross_entropy_backward: fn(logits: &[f32], target: i64, dloss: f32, dlogits: &mut [f32]),
+    /// Divergence of a row from that of a teacher.
+    pub kl_divergence: fn(logits: &[f32], teacher: &[f32], scale: f32) -> f32,
+    /// Gradient of the divergence of a row.
+    pub kl_divergence_backward:
+        fn(logits: &[f32], teacher: &[f32], scale: f32, dloss: f32, dlogits: &mut [f32]),
     /// Softmax of the first `seen` elements times `scale`, zeros behind.
     pub causal_softmax: fn(x: &[f32], seen: usize, scale: f32, y: &mut [f32]),
     /// Gradient of a softmax, given its result.
@@ -182,6 +187,8 @@ impl Kernels {
         fake_ternarize: fake_quantize::ternary_reference,
         cross_entropy: cross_entropy::reference,
         cross_entropy_backward: cross_entropy::backward,
+        kl_divergence: kl_divergence::reference,
+        kl_divergence_backward: kl_divergence::backward,
         causal_softmax: causal_attention::softmax,
         softmax_backward: causal_attention::softmax_backward,
         adam: adam::reference,

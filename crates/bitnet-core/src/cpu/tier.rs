@@ -107,6 +107,9 @@ macro_rules! tier {
             fn cross_entropy(logits: &[f32], target: i64) -> f32 = ops::cross_entropy::reference;
             fn cross_entropy_backward(logits: &[f32], target: i64, dloss: f32, dlogits: &mut [f32]) =
                 ops::cross_entropy::backward;
+            fn kl_divergence(logits: &[f32], teacher: &[f32], scale: f32) -> f32 = ops::kl_divergence::reference;
+            fn kl_divergence_backward(logits: &[f32], teacher: &[f32], scale: f32, dloss: f32, dlogits: &mut [f32]) =
+                ops::kl_divergence::backward;
             fn causal_softmax(x: &[f32], seen: usize, scale: f32, y: &mut [f32]) = ops::causal_attention::softmax;
             fn softmax_backward(y: &[f32], dy: &[f32], scale: f32, dx: &mut [f32]) =
                 ops::causal_attention::softmax_backward;
@@ -157,6 +160,8 @@ macro_rules! tier {
             fake_ternarize,
             cross_entropy,
             cross_entropy_backward,
+            kl_divergence,
+            kl_divergence_backward,
             causal_softmax,
             softmax_backward,
             adam,

@@ -150,6 +150,42 @@ impl Training<'_> {
         Ok(())
     }
 
+    pub(super) fn kl_divergence(
+        &self,
+        logits: View<'_>,
+        teacher: View<'_>,
+        scale: f32,
+        y: ViewMut<'_>,
+    ) -> Result<()> {
+        let op = "kl_divergence";
+        let width = logits.shape().last();
+        let (logits, teacher) = (logits.as_slice::<f32>(op)?, teacher.as_slice::<f32>(op)?);
+        let each = GRAIN.div_ceil(width.max(1));
+        self.threads.for_each_chunk_mut(y.into_slice::<f32>(op)?, each, |chunk, y| {
+            for (i, y) in y.iter_mut().enumerate() {
+                let row = (chunk * each + i) * width..(chunk * each + i + 1) * width;
+                *y = (self.kernels.kl_divergence)(&logits[row.clone()], &teacher[row], scale);
+            }
+        });
+        Ok(())
+    }
+
+    pub(super) fn kl_divergence_backward(
+        &self,
+        [logits, teacher]: [View<'_>; 2],
+        scale: f32,
+        dy: View<'_>,
+        y: ViewMut<'_>,
+    ) -> Result<()> {
+        let op = "kl_divergence_backward";
+        let width = logits.shape().last();
+        let (teacher, dy) = (teacher.as_slice::<f32>(op)?, dy.as_slice::<f32>(op)?);
+        self.rows(logits.as_slice(op)?, y.into_slice(op)?, width, |row, x, y| {
+            (self.kernels.kl_divergence_backward)(x, &teacher[row * width..][..width], scale, dy[row], y);
+        });
+        Ok(())
+    }
+
     pub(super) fn causal_softmax(&self, x: View<'_>, scale: f32, y: ViewMut<'_>) -> Result<()> {
         let op = "causal_softmax";
         let n = x.shape().last().max(1);

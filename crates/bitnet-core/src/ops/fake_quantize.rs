@@ -1,4 +1,4 @@
-//! What int8 activations and ternary weights mean, as floats to train with: the values are rounded, the gradients are not.
+//! What int8 activations, ternary weights and 16-bit floats mean, as floats to train with: the values are rounded, the gradients are not.
 //!
 //! The straight-through estimator (Bengio et al. 2013, arXiv:1308.3432): the gradient of the rounded values is taken for that of the floats.
 //! The rounding is defined in [`bitnet_quant::activation`] and [`bitnet_quant::ternary`].
@@ -42,6 +42,20 @@ pub fn fake_ternarize(w: &Tensor, group: Option<usize>) -> Result<Tensor> {
     Ok(record(y, [w], || straight_through))
 }
 
+/// `x` rounded to the nearest 16-bit float.
+///
+/// # Errors
+/// Where the elements are not f32, `dtype` is not f16 or bf16, or the device fails.
+pub fn fake_cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    let op = "fake_cast";
+    expect_floats(op, x)?;
+    if !matches!(dtype, DType::F16 | DType::BF16) {
+        return Err(Error::Argument { op, reason: format!("{dtype:?} is no float of 16 bits") });
+    }
+    let y = x.detach().to_dtype(dtype)?.to_dtype(DType::F32)?;
+    Ok(record(y, [x], || straight_through))
+}
+
 fn straight_through(dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
     Ok([Some(dy.clone())])
 }
@@ -62,6 +76,19 @@ mod tests {
         assert_eq!(y.to_vec::<f32>().unwrap(), [1.0, -1.0, 2.0, 0.0]);
         let y = fake_ternarize(&w, None).unwrap();
         assert_eq!(y.to_vec::<f32>().unwrap(), [1.5, -1.5, 1.5, 0.0]);
+    }
+
+    #[test]
+    fn floats_of_16_bits_pass_gradients_straight_through() {
+        let x = tensor([1, 4], &[1.001, -3.1415927, 65504.0, 1e-9]).trainable().unwrap();
+        let y = fake_cast(&x, DType::F16).unwrap();
+        assert_eq!(y.to_vec::<f32>().unwrap(), [1.0009766, -3.140625, 65504.0, 0.0]);
+        let bf16 = fake_cast(&x, DType::BF16).unwrap();
+        assert_eq!(bf16.to_vec::<f32>().unwrap()[..2], [1.0, -3.140625]);
+        let dy = tensor([1, 4], &[0.1, 1e-12, -3.3, 7.7]);
+        let dx = y.backward_from(&dy).unwrap();
+        assert_eq!(dx.of(&x).unwrap().to_vec::<f32>().unwrap(), dy.to_vec::<f32>().unwrap());
+        assert!(fake_cast(&x, DType::F32).is_err());
     }
 
     #[test]

@@ -25,6 +25,11 @@ fn gradients_are_the_same_on_every_tier() {
         bits.push((k.cross_entropy)(x, x.len() as i64 / 2).to_bits());
         bits
     });
+    check_rows("divergence", |k, x, teacher| {
+        let mut bits = float_bits(x.len(), |dx| (k.kl_divergence_backward)(x, teacher, 0.2, 0.7, dx));
+        bits.push((k.kl_divergence)(x, teacher, 0.2).to_bits());
+        bits
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ const fn op(name: &'static str, run: fn(&Device, Operand) -> Result<()>) -> Op {
     Op { name, tasks: &[Task::Training], operands: Operands::One(Operand::F32), run }
 }
 
-pub(super) const OPS: [Op; 9] = [
+pub(super) const OPS: [Op; 11] = [
     op("rms_norm_backward", |device, _| {
         let weight = zeros(device)?.at(0, 0)?;
         let y = ops::rms_norm(&zeros(device)?.trainable()?, &weight, 1e-5)?;
@@ -33,6 +33,13 @@ pub(super) const OPS: [Op; 9] = [
     op("cross_entropy_backward", |device, _| {
         let y = ops::cross_entropy(&zeros(device)?.trainable()?, &TARGETS)?;
         y.backward_from(&Tensor::zeros(device, [TARGETS.len()], DType::F32)?).map(drop)
+    }),
+    op("kl_divergence", |device, _| {
+        ops::kl_divergence(&zeros(device)?, &zeros(device)?, 1.0).map(drop)
+    }),
+    op("kl_divergence_backward", |device, _| {
+        let y = ops::kl_divergence(&zeros(device)?.trainable()?, &zeros(device)?, 1.0)?;
+        y.backward_from(&Tensor::zeros(device, [4], DType::F32)?).map(drop)
     }),
     op("causal_softmax", |device, _| {
         let (x, mut y) = (zeros(device)?, zeros(device)?);
