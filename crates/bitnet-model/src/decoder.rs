@@ -4,7 +4,7 @@ use crate::{
     batch::Batch,
     config::Config,
     kv::KvCache,
-    layers::{Attention, Linear, Mlp, RmsNorm, Rope, Rotation, Table},
+    layers::{Attention, AttentionStates, Linear, Mlp, RmsNorm, Rope, Rotation, Table},
 };
 use bitnet_core::{
     Device, Error, PackedTensor, Result, Tensor,
@@ -36,8 +36,19 @@ impl Layer {
         spans: &[PagedSpan<'_>],
         cache: Option<&mut crate::kv::KvLayer>,
     ) -> Result<Tensor> {
-        let y = self.attention.forward(&self.input_layernorm.forward(&x)?, rotation, spans, cache)?;
-        let x = ops::add_to(x, &y)?;
+        let states = self.attention.states(&self.input_layernorm.forward(&x)?, rotation)?;
+        self.step(x, &states, spans, cache)
+    }
+
+    /// As [`Layer::forward`], given queries, keys and values.
+    fn step(
+        &self,
+        x: Tensor,
+        states: &AttentionStates,
+        spans: &[PagedSpan<'_>],
+        cache: Option<&mut crate::kv::KvLayer>,
+    ) -> Result<Tensor> {
+        let x = ops::add_to(x, &self.attention.mix(states, spans, cache)?)?;
         let y = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?)?;
         ops::add_to(x, &y)
     }
@@ -83,7 +94,27 @@ impl Decoder {
     ///
     /// # Errors
     /// Where a token id or block lies outside the model or cache, a span without a cache does not begin at 0, or the device fails.
-    pub fn forward(&self, batch: &Batch, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+    pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Result<Tensor> {
+        self.run(batch, cache, None).map(|(x, _)| x)
+    }
+
+    /// As [`Decoder::forward`] without a cache, with queries, keys and values of a layer.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`]; where there is no such layer.
+    pub fn forward_with_states(&self, batch: &Batch, layer: usize) -> Result<(Tensor, AttentionStates)> {
+        let (x, states) = self.run(batch, None, Some(layer))?;
+        let reason = || format!("there is no layer {layer} of {}", self.layers.len());
+        let states = states.ok_or_else(|| Error::Argument { op: "forward", reason: reason() })?;
+        Ok((x, states))
+    }
+
+    fn run(
+        &self,
+        batch: &Batch,
+        mut cache: Option<&mut KvCache>,
+        seen: Option<usize>,
+    ) -> Result<(Tensor, Option<AttentionStates>)> {
         if cache.is_none()
             && let Some(span) = batch.spans.iter().find(|span| span.start > 0)
         {
@@ -95,15 +126,22 @@ impl Decoder {
         let positions: Vec<usize> = batch.spans.iter().flat_map(|s| s.start..s.start + s.len).collect();
         let rotation = self.rope.rotation(self.device(), &positions)?;
         let mut x = self.embed_tokens.rows(&batch.tokens)?;
-        if self.recompute && cache.is_none() {
-            let lens: Vec<usize> = batch.spans.iter().map(|span| span.len).collect();
-            return self.layers.iter().try_fold(x, |x, layer| layer.recomputed(x, &rotation, &lens));
-        }
+        let (recompute, mut found) = (self.recompute && cache.is_none(), None);
         for (i, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| cache.layer_mut(i));
-            x = layer.forward(x, &rotation, &spans, cache)?;
+            x = if seen == Some(i) {
+                let states = layer.attention.states(&layer.input_layernorm.forward(&x)?, &rotation)?;
+                let y = layer.step(x, &states, &spans, cache)?;
+                found = Some(states);
+                y
+            } else if recompute {
+                let lens: Vec<usize> = batch.spans.iter().map(|span| span.len).collect();
+                layer.recomputed(x, &rotation, &lens)?
+            } else {
+                layer.forward(x, &rotation, &spans, cache)?
+            };
         }
-        Ok(x)
+        Ok((x, found))
     }
 
     /// Logits `[n, V]` of the rows that the batch asks for, given its hidden states `[T, C]`.

@@ -9,7 +9,7 @@ use bitnet_model::{
     Checkpoint, Decoder,
     batch::{Batch, Logits},
     checkpoint::Options,
-    layers::{Quantization, WeightCodes},
+    layers::{ActivationCodes, Quantization, WeightCodes},
 };
 use common::{Goldens, Sequence, devices, testdata};
 
@@ -137,7 +137,7 @@ fn what_has_no_packed_form_is_not_frozen() {
     let source = Checkpoint::open(testdata(MASTERS), Options::default()).unwrap();
     for quantization in [
         Quantization { weights: WeightCodes::Group(128), ..Quantization::BITNET },
-        Quantization { activations: false, ..Quantization::BITNET },
+        Quantization { activations: ActivationCodes::Off, ..Quantization::BITNET },
     ] {
         let error = source.latent(quantization, &device).unwrap().freeze().unwrap_err();
         assert!(error.to_string().contains("packed form"), "{error}");

@@ -28,29 +28,47 @@ pub struct Attention {
     pub head_dim: usize,
 }
 
+/// What positions ask for, what they are found by, and what they hold.
+#[derive(Clone, Debug)]
+pub struct AttentionStates {
+    /// Rotated queries, `[T, H, D]`.
+    pub q: Tensor,
+    /// Rotated keys, `[T, K, D]`.
+    pub k: Tensor,
+    /// Values, `[T, K, D]`.
+    pub v: Tensor,
+}
+
 impl Attention {
-    /// `x: [T, C]` -> `[T, C]`; writes the new keys and values to `cache` and reads all of them from there. Without a cache the spans are
-    /// whole sequences.
+    /// Queries, keys and values of `x: [T, C]`.
     ///
     /// # Errors
     /// Where shapes differ or the device fails.
-    pub fn forward(
-        &self,
-        x: &Tensor,
-        rotation: &Rotation,
-        spans: &[PagedSpan<'_>],
-        cache: Option<&mut KvLayer>,
-    ) -> Result<Tensor> {
+    pub fn states(&self, x: &Tensor, rotation: &Rotation) -> Result<AttentionStates> {
         let x = LinearInput::new(x);
         let q = self.rotated(&self.q, self.q_norm.as_ref(), &x, rotation)?;
         let k = self.rotated(&self.k, self.k_norm.as_ref(), &x, rotation)?;
         let v = self.heads(self.v.forward(&x)?)?;
+        Ok(AttentionStates { q, k, v })
+    }
+
+    /// What positions find, `[T, C]`; writes the new keys and values to `cache` and reads all of them from there. Without a cache the spans
+    /// are whole sequences.
+    ///
+    /// # Errors
+    /// Where shapes differ or the device fails.
+    pub fn mix(
+        &self,
+        AttentionStates { q, k, v }: &AttentionStates,
+        spans: &[PagedSpan<'_>],
+        cache: Option<&mut KvLayer>,
+    ) -> Result<Tensor> {
         let y = match cache {
             Some(cache) => {
-                ops::kv_store(&k, &v, spans, cache)?;
-                ops::attention(&q, spans, cache)?
+                ops::kv_store(k, v, spans, cache)?;
+                ops::attention(q, spans, cache)?
             }
-            None => ops::causal_attention(&q, &k, &v, &spans.iter().map(|s| s.len).collect::<Vec<_>>())?,
+            None => ops::causal_attention(q, k, v, &spans.iter().map(|s| s.len).collect::<Vec<_>>())?,
         };
         let mut y = y.reshape([y.shape().dims()[0], self.q.rows()])?;
         if let Some(norm) = &self.sub_norm {

@@ -1,7 +1,7 @@
 //! Linear layers: ternary with int8 activations, stored floats, or floats that are trained.
 
 use bitnet_core::{
-    PackedTensor, Result, Tensor,
+    DType, PackedTensor, Result, Tensor,
     ops::{self, Codes},
 };
 use serde::{Deserialize, Serialize};
@@ -32,8 +32,8 @@ pub struct Latent {
 pub struct Quantization {
     /// The weights.
     pub weights: WeightCodes,
-    /// Whether the input is rounded to int8 codes.
-    pub activations: bool,
+    /// The input.
+    pub activations: ActivationCodes,
     /// How much of the rounding is applied, from 0 (none) to 1 (all): `x + lambda (round(x) - x)`.
     pub lambda: f32,
 }
@@ -49,17 +49,47 @@ pub enum WeightCodes {
     Tensor,
     /// So many neighbours in a row.
     Group(usize),
+    /// None: the weights are rounded to float16, for comparison.
+    F16,
+    /// None: the weights are rounded to bfloat16, for comparison.
+    Bf16,
+}
+
+/// What inputs are rounded to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActivationCodes {
+    /// They are used as they are.
+    Off,
+    /// Codes with an absmax scale for each token.
+    #[default]
+    Int8,
+    /// float16, for comparison.
+    F16,
+    /// bfloat16, for comparison.
+    Bf16,
+}
+
+impl WeightCodes {
+    /// Whether weights become ternary codes.
+    pub fn is_ternary(self) -> bool {
+        matches!(self, Self::Tensor | Self::Group(_))
+    }
 }
 
 impl Quantization {
     /// Nothing is rounded.
-    pub const OFF: Self = Self { weights: WeightCodes::Off, activations: false, lambda: 1.0 };
+    pub const OFF: Self = Self { weights: WeightCodes::Off, activations: ActivationCodes::Off, lambda: 1.0 };
     /// W1.58A8 with a scale for each matrix.
-    pub const BITNET: Self = Self { weights: WeightCodes::Tensor, activations: true, lambda: 1.0 };
+    pub const BITNET: Self =
+        Self { weights: WeightCodes::Tensor, activations: ActivationCodes::Int8, lambda: 1.0 };
 
     /// Whether inference computes what training does: codes with int8 inputs, or floats with floats.
     pub fn has_packed_form(&self) -> bool {
-        matches!((self.weights, self.activations), (WeightCodes::Off, false) | (WeightCodes::Tensor, true))
+        matches!(
+            (self.weights, self.activations),
+            (WeightCodes::Off, ActivationCodes::Off) | (WeightCodes::Tensor, ActivationCodes::Int8)
+        )
     }
 
     /// What a weight is computed with.
@@ -71,12 +101,19 @@ impl Quantization {
             WeightCodes::Off => Ok(w.clone()),
             WeightCodes::Tensor => self.blend(w, ops::fake_ternarize(w, None)?),
             WeightCodes::Group(len) => self.blend(w, ops::fake_ternarize(w, Some(len))?),
+            WeightCodes::F16 => self.blend(w, ops::fake_cast(w, DType::F16)?),
+            WeightCodes::Bf16 => self.blend(w, ops::fake_cast(w, DType::BF16)?),
         }
     }
 
     /// What an input is computed with.
     fn input(&self, x: &Tensor) -> Result<Tensor> {
-        if self.activations { self.blend(x, ops::fake_quantize(x)?) } else { Ok(x.clone()) }
+        match self.activations {
+            ActivationCodes::Off => Ok(x.clone()),
+            ActivationCodes::Int8 => self.blend(x, ops::fake_quantize(x)?),
+            ActivationCodes::F16 => self.blend(x, ops::fake_cast(x, DType::F16)?),
+            ActivationCodes::Bf16 => self.blend(x, ops::fake_cast(x, DType::BF16)?),
+        }
     }
 
     /// Between a value and its rounding; the gradient is that of the value either way.

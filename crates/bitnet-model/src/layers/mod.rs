@@ -7,8 +7,8 @@ mod norm;
 mod rope;
 mod table;
 
-pub use attention::Attention;
-pub use linear::{Latent, Linear, LinearInput, Quantization, WeightCodes};
+pub use attention::{Attention, AttentionStates};
+pub use linear::{ActivationCodes, Latent, Linear, LinearInput, Quantization, WeightCodes};
 pub use mlp::Mlp;
 pub use norm::RmsNorm;
 pub use rope::{Rope, Rotation};
