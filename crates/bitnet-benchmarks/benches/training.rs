@@ -42,7 +42,7 @@ fn gradients(c: &mut Criterion) {
             let passes: Vec<Windows> =
                 (0..workers).map(|_| windows(WINDOWS / workers.min(WINDOWS))).collect();
             group.bench_function(BenchmarkId::new(name, how), |b| {
-                b.iter(|| team.gradients(&decoder, &passes, 1e-3).expect("memory"));
+                b.iter(|| team.gradients(&decoder, None, &passes, 1e-3).expect("memory"));
             });
         }
     }

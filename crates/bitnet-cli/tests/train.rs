@@ -249,7 +249,7 @@ fn a_model_of_floats_becomes_a_ternary_one() {
         "model.sub_norms=false",
         "model.activation=silu",
         "quantization.weights=off",
-        "quantization.activations=false",
+        "quantization.activations=off",
     ];
     let set: Vec<&str> = floats.iter().flat_map(|key| ["--set", key]).collect();
     succeed(train(dir, &set));
@@ -290,4 +290,73 @@ fn a_ternary_model_goes_on_where_it_was() {
     assert!(error.contains("shape"), "{error}");
     fs::write(dir.join("tune.toml"), CONFIG).unwrap();
     assert!(refusal(finetune(dir, &base, &["--out", "other"])).contains("section model"));
+}
+
+#[test]
+fn what_the_model_writes_is_kept_with_the_step() {
+    let dir = folder();
+    let dir = dir.path();
+    let written = |out: &str, prompt: &str| {
+        let keys =
+            ["training.sample_tokens=12", &format!("training.sample_prompt={prompt}"), "training.steps=16"];
+        let set: Vec<&str> = keys.iter().flat_map(|key| ["--set", key]).collect();
+        succeed(train(dir, &[&set[..], &["--out", out]].concat()));
+        let log = fs::read_to_string(dir.join(out).join("log.jsonl")).unwrap();
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let samples = lines.filter(|line| line["event"] == "sample");
+        samples
+            .map(|line| (line["step"].clone(), line["text"].as_str().unwrap().to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let samples = written("run", "the c");
+    assert_eq!(samples.iter().map(|(step, _)| step.as_u64().unwrap()).collect::<Vec<_>>(), [15, 16]);
+    assert!(samples.iter().all(|(_, text)| text.starts_with("the c") && text.len() == 17), "{samples:?}");
+    let page = fs::read_to_string(dir.join("run/report.html")).unwrap();
+    assert!(page.contains("What it writes") && page.contains(&samples[1].1));
+    assert_eq!(written("again", "the c"), samples, "a seed gives one text");
+    // A prompt that has no tokens ends no run.
+    assert_eq!(written("none", "''"), []);
+}
+
+#[test]
+fn a_student_learns_from_a_run_by_its_folder() {
+    let dir = folder();
+    let dir = dir.path();
+    let full = ["--set", "quantization.weights=off", "--set", "quantization.activations=off"];
+    succeed(train(dir, &full));
+    let learn = ["--set", "distillation.teacher=run", "--set", "distillation.relations=1"];
+    let student = |args: &[&str]| train(dir, &[&learn[..], &["--out", "student"], args].concat());
+    succeed(student(&["--set", "training.steps=20", "--set", "schedule.kind=constant"]));
+    succeed(student(&["--resume", "--set", "schedule.kind=constant"]));
+    let log = fs::read_to_string(dir.join("student/log.jsonl")).unwrap();
+    let steps = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let added: Vec<f64> = steps.filter_map(|line| line["distillation"].as_f64()).collect();
+    assert!(added.len() == 30 && added[29] < added[0], "{added:?}");
+
+    let other = succeed(train(dir, &[&full[..], &["--out", "other", "--set", "training.seed=1"]].concat()));
+    let keys = ["--set", "distillation.teacher=other", "--set", "distillation.relations=1"];
+    let error = refusal(train(
+        dir,
+        &[
+            &keys[..],
+            &[
+                "--out",
+                "student",
+                "--resume",
+                "--set",
+                "training.steps=40",
+                "--set",
+                "schedule.kind=constant",
+            ],
+        ]
+        .concat(),
+    ));
+    assert!(other.contains("other") && error.contains("the teacher is one whose logits"), "{error}");
+    let error = refusal(train(dir, &["--set", "distillation.teacher=nowhere", "--out", "new"]));
+    assert!(error.contains("nowhere"), "{error}");
+
+    // A model of floats that becomes ternary learns from what it was.
+    tuning(dir);
+    succeed(finetune(dir, "run", &learn));
+    assert!(fs::read_to_string(dir.join("tuned/log.jsonl")).unwrap().contains("distillation"));
 }

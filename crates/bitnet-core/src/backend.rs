@@ -399,13 +399,7 @@ pub trait Backend: RawAlloc {
     ///
     /// # Errors
     /// Where the device fails.
-    fn kl_divergence(
-        &self,
-        logits: View<'_>,
-        teacher: View<'_>,
-        scale: f32,
-        y: ViewMut<'_>,
-    ) -> Result<()> {
+    fn kl_divergence(&self, logits: View<'_>, teacher: View<'_>, scale: f32, y: ViewMut<'_>) -> Result<()> {
         host::run(self, y, |cpu, y| {
             let (logits, teacher) = (host::fetch(self, logits)?, host::fetch(self, teacher)?);
             cpu.kl_divergence(logits.view(), teacher.view(), scale, y)

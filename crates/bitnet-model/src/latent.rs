@@ -6,7 +6,10 @@ use crate::{
     checkpoint::{Meaning, packed},
     config::Family,
     decoder::Layer,
-    layers::{ActivationCodes, Attention, Latent, Linear, Mlp, Quantization, RmsNorm, Rope, Rotation, Table, WeightCodes},
+    layers::{
+        ActivationCodes, Attention, Latent, Linear, Mlp, Quantization, RmsNorm, Rope, Rotation, Table,
+        WeightCodes,
+    },
 };
 use bitnet_core::{
     DType, Device, Error as CoreError, PackedTensor, Tensor, autograd::recompute, ops::PagedSpan, random::Rng,
@@ -297,8 +300,12 @@ impl Latent {
     /// The weight as it is shipped.
     fn freeze(&self) -> Result<Linear> {
         match (self.quantization.weights, self.quantization.activations) {
-            (WeightCodes::Off, ActivationCodes::Off) => Ok(Linear::Dense(PackedTensor::from_rows(&self.weight.detach())?)),
-            (WeightCodes::Tensor, ActivationCodes::Int8) => Ok(Linear::Ternary(packed(&self.codes()?, self.weight.device())?)),
+            (WeightCodes::Off, ActivationCodes::Off) => {
+                Ok(Linear::Dense(PackedTensor::from_rows(&self.weight.detach())?))
+            }
+            (WeightCodes::Tensor, ActivationCodes::Int8) => {
+                Ok(Linear::Ternary(packed(&self.codes()?, self.weight.device())?))
+            }
             (weights, activations) => {
                 let reason = format!(
                     "weights rounded by {weights:?} with activations by {activations:?} have no packed form; train with one scale a \

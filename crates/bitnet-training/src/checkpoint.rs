@@ -12,7 +12,7 @@ use bitnet_core::{
 use bitnet_model::{
     Config, Decoder, Tokenizer,
     arch::{describe::describe, hf::HfConfig},
-    layers::{Quantization, WeightCodes},
+    layers::{ActivationCodes, Quantization, WeightCodes},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -27,9 +27,11 @@ use std::{
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "trainer.json";
+/// Behind the name of a weight, beside what the optimizer remembers, where the model holds its average.
+const LATENT: &str = ".latent";
 const PREFIX: &str = "checkpoint-";
 /// Number that changes when older checkpoints cannot be continued any more.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Longest `trainer.json`.
 const MAX_STATE: u64 = 16 << 20;
 
@@ -56,6 +58,9 @@ struct Record {
     config: RunConfig,
     /// Hashes of the tokens to learn from and of those held out.
     data: [String; 2],
+    /// Hash of the logits of the teacher on the first window.
+    #[serde(default)]
+    teacher: Option<String>,
     /// Hashes of files beside this one.
     files: BTreeMap<String, String>,
 }
@@ -70,16 +75,30 @@ pub struct Saved {
     pub shape: Config,
     config: RunConfig,
     data: [String; 2],
+    /// What identifies the teacher.
+    pub(crate) teacher: Option<String>,
 }
 
 impl Saved {
-    /// The decoder, its weights taken out.
+    /// The decoder that is shipped, its weights taken out.
     ///
     /// # Errors
     /// Where a weight is missing or of another shape.
     pub fn decoder(&mut self, quantization: Quantization) -> Result<Decoder> {
         let tensors = &mut self.tensors;
         Ok(Decoder::latent(&self.shape, quantization, &mut |name, shape| take(tensors, name, shape))?)
+    }
+
+    /// The decoder that is trained on, its weights taken out: another one where what is shipped is an average.
+    ///
+    /// # Errors
+    /// As [`Saved::decoder`].
+    pub fn latent(&mut self, quantization: Quantization) -> Result<Decoder> {
+        let tensors = &mut self.tensors;
+        Ok(Decoder::latent(&self.shape, quantization, &mut |name, shape| {
+            let latent = format!("{name}{LATENT}");
+            take(tensors, if tensors.contains_key(&latent) { &latent } else { name }, shape)
+        })?)
     }
 
     /// What the optimizer remembers of a weight, taken out.
@@ -98,14 +117,22 @@ fn take(tensors: &mut BTreeMap<String, Tensor>, name: &str, shape: &[usize]) -> 
     Err(bitnet_model::Error::TensorShape { name: name.into(), expected, got })
 }
 
+/// What a run computes with.
+pub(crate) struct Weights<'a> {
+    pub decoder: &'a mut Decoder,
+    /// The average over the steps, which is shipped in place of the weights.
+    pub average: Option<&'a mut [Tensor]>,
+    pub params: &'a [Param],
+    pub states: &'a [State],
+}
+
 /// Writes a checkpoint into the output folder and returns its own.
 pub(crate) fn save(
     config: &RunConfig,
     tokenizer: &Tokenizer,
-    decoder: &mut Decoder,
-    (params, states): (&[Param], &[State]),
+    Weights { decoder, average, params, states }: Weights<'_>,
     progress: Progress,
-    data: &[String; 2],
+    (data, teacher): (&[String; 2], Option<&str>),
 ) -> Result<PathBuf> {
     let path = config.training.out.join(format!("{PREFIX}{:08}", progress.step));
     let folder = AtomicFolder::create(&path)?;
@@ -114,15 +141,29 @@ pub(crate) fn save(
         weights.push((name.to_owned(), w.clone()));
         Ok::<(), Error>(())
     })?;
-    write_tensors(&folder.path().join(MODEL), weights.iter().map(|(name, w)| (name.clone(), w)))?;
+    let names = weights.iter().map(|(name, _)| name.clone());
+    let shipped: Vec<&Tensor> = match &average {
+        Some(average) => average.iter().collect(),
+        None => weights.iter().map(|(_, w)| w).collect(),
+    };
+    write_tensors(&folder.path().join(MODEL), names.zip(shipped))?;
+    let latent = weights.iter().filter(|_| average.is_some());
+    let latent = latent.map(|(name, w)| (format!("{name}{LATENT}"), w));
     let remembered = params.iter().zip(states).flat_map(|(param, state)| {
         state.0.iter().map(move |(name, x)| (format!("{}.{name}", param.name), x))
     });
-    write_tensors(&folder.path().join(OPTIMIZER), remembered)?;
+    write_tensors(&folder.path().join(OPTIMIZER), remembered.chain(latent))?;
     model_files(folder.path(), config, tokenizer, decoder)?;
     let hashed = [MODEL, OPTIMIZER].map(|name| Ok((name.to_owned(), hash(&folder.path().join(name))?)));
     let files = hashed.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
-    let record = Record { version: VERSION, progress, config: config.clone(), data: data.clone(), files };
+    let record = Record {
+        version: VERSION,
+        progress,
+        config: config.clone(),
+        data: data.clone(),
+        teacher: teacher.map(Into::into),
+        files,
+    };
     let text = serde_json::to_string_pretty(&record).expect("a record can be written");
     write(&folder.path().join(STATE), text.as_bytes())?;
     folder.commit()?;
@@ -144,8 +185,8 @@ fn model_files(path: &Path, config: &RunConfig, tokenizer: &Tokenizer, decoder: 
     let mut described = describe(&decoder.config, tokenizer.bos(), tokenizer.eos())?;
     let quantization = &config.quantization;
     match (quantization.weights, quantization.activations) {
-        (WeightCodes::Off, false) => {}
-        (WeightCodes::Tensor, true) => {
+        (WeightCodes::Off, ActivationCodes::Off) => {}
+        (WeightCodes::Tensor, ActivationCodes::Int8) => {
             let online = json!({ "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online" });
             described.insert("quantization_config".into(), online);
         }
@@ -272,7 +313,8 @@ pub fn load(path: &Path, device: &Device) -> Result<Saved> {
         tensors.extend(safetensors::load(device, &file)?);
     }
     let shape = shape(path)?;
-    Ok(Saved { progress: record.progress, tensors, shape, config: record.config, data: record.data })
+    let Record { progress, config, data, teacher, .. } = record;
+    Ok(Saved { progress, tensors, shape, config, data, teacher })
 }
 
 /// The shape in a `config.json`, whatever it says of quantization.
@@ -338,6 +380,8 @@ fn settled(config: &RunConfig, same_rates: bool) -> toml::Table {
     };
     // Data and tokenizer are compared by what they say; how much is done at a time and how often something is said does not matter.
     remove("data", &["train", "valid", "valid_fraction", "tokenizer"]);
+    remove("distillation", &["teacher"]);
+    remove("training", &["sample_tokens", "sample_prompt"]);
     remove("training", &["eval_every", "eval_windows", "patience", "log_every", "checkpoint_every"]);
     remove("training", &["keep", "workers", "recompute", "out"]);
     if same_rates {

@@ -1,13 +1,16 @@
 //! A run as a TOML file. Every key is a field here, with its default; unknown keys are refused.
 
+pub mod groups;
 mod model;
 
 pub use model::ModelConfig;
 
-use crate::{Error, Result, optim::Rule, schedule::Schedule};
+pub use groups::Group;
+
+use crate::{Error, Result, distill::DistillationConfig, optim::Rule, schedule::Schedule};
 use bitnet_model::{
     Config,
-    layers::{Quantization, WeightCodes},
+    layers::{ActivationCodes, Quantization, WeightCodes},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -29,8 +32,14 @@ pub struct RunConfig {
     /// How weights follow their gradients.
     #[serde(default = "adamw")]
     pub optimizer: Rule,
+    /// Weights that follow at other rates: the first group that a name belongs to holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
     /// How fast.
     pub schedule: Schedule,
+    /// What is learnt from a teacher, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<DistillationConfig>,
     /// How long, how much at a time, and what is kept.
     pub training: TrainingConfig,
 }
@@ -39,17 +48,17 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuantizationConfig {
-    /// Which weights share a scale: `tensor`, `off`, or `{ group = N }`.
+    /// Which weights share a scale: `tensor`, `{ group = N }`, `off`, or for comparison `f16`, `bf16`.
     pub weights: WeightCodes,
-    /// Whether inputs are rounded to int8 codes.
-    pub activations: bool,
+    /// What inputs are rounded to: `int8`, `off`, or for comparison `f16`, `bf16`.
+    pub activations: ActivationCodes,
     /// Steps over which the rounding is faded in; 0 for all of it from the start.
     pub lambda_steps: u64,
 }
 
 impl Default for QuantizationConfig {
     fn default() -> Self {
-        Self { weights: WeightCodes::Tensor, activations: true, lambda_steps: 0 }
+        Self { weights: WeightCodes::Tensor, activations: ActivationCodes::Int8, lambda_steps: 0 }
     }
 }
 
@@ -90,6 +99,15 @@ pub struct TrainingConfig {
     /// Largest norm of a gradient; 0 for no limit.
     #[serde(default = "clip")]
     pub clip: f64,
+    /// How much of the average of the weights over the steps is kept in a step, which is then what is evaluated and shipped; 0 for no average.
+    #[serde(default)]
+    pub ema: f64,
+    /// Tokens that the model writes after an evaluation, for people to read; 0 for none.
+    #[serde(default)]
+    pub sample_tokens: usize,
+    /// What they continue.
+    #[serde(default = "line")]
+    pub sample_prompt: String,
     /// Steps between two evaluations; 0 for one at the end.
     #[serde(default)]
     pub eval_every: u64,
@@ -135,6 +153,9 @@ fn two() -> usize {
 }
 fn ten() -> u64 {
     10
+}
+fn line() -> String {
+    "\n".into()
 }
 fn clip() -> f64 {
     1.0
@@ -194,6 +215,12 @@ impl RunConfig {
         let folder = path.parent().unwrap_or(Path::new("."));
         config.data.train = folder.join(&config.data.train);
         config.data.valid = config.data.valid.map(|valid| folder.join(valid));
+        if let Some(distillation) = &mut config.distillation {
+            let beside = folder.join(&distillation.teacher);
+            if beside.exists() {
+                distillation.teacher = beside;
+            }
+        }
         if config.data.tokenizer != crate::data::CHARACTERS {
             let tokenizer = folder.join(&config.data.tokenizer);
             config.data.tokenizer = tokenizer.to_string_lossy().into_owned();
@@ -252,6 +279,14 @@ impl RunConfig {
             let (value, rule) = (clip.to_string(), "a number from 0 to 1000000".into());
             return Err(Error::Config { key: "training.clip", value, rule });
         }
+        let ema = self.training.ema;
+        if !(0.0..1.0).contains(&ema) {
+            let (value, rule) = (ema.to_string(), "a number from 0 to below 1".into());
+            return Err(Error::Config { key: "training.ema", value, rule });
+        }
+        within("training.sample_tokens", t.sample_tokens as u64, 0, MAX_TOGETHER)?;
+        self.groups.iter().try_for_each(Group::validate)?;
+        self.distillation.as_ref().map_or(Ok(()), DistillationConfig::validate)?;
         if let WeightCodes::Group(len) = self.quantization.weights {
             let widths = [self.model.hidden_size, self.model.intermediate_size];
             if len == 0 || widths.iter().any(|width| !width.is_multiple_of(len)) {
@@ -281,14 +316,19 @@ impl RunConfig {
     }
 }
 
-/// Sets `section.key` to a value, which is text where it is not TOML.
+/// Sets `section.key` to a value, which is text where it is not TOML; or a list of groups.
 fn set(table: &mut toml::Table, key: &str, value: &str) -> std::result::Result<(), String> {
     let parsed: toml::Value = toml::from_str::<toml::Table>(&format!("x = {value}"))
         .ok()
         .and_then(|mut t| t.remove("x"))
         .unwrap_or_else(|| toml::Value::String(value.into()));
-    let (section, name) =
-        key.split_once('.').ok_or_else(|| format!("{key}: expected section.key, as in training.steps"))?;
+    let Some((section, name)) = key.split_once('.') else {
+        if parsed.is_array() {
+            table.insert(key.into(), parsed);
+            return Ok(());
+        }
+        return Err(format!("{key}: expected section.key, as in training.steps"));
+    };
     let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
     let section = section.as_table_mut().ok_or_else(|| format!("{key}: not a key of a section"))?;
     section.insert(name.into(), parsed);
@@ -364,6 +404,19 @@ mod tests {
             let error = change(key, value).unwrap_err().to_string();
             assert!(error.contains(key), "{key}: {error}");
         }
+        for (key, value) in [
+            ("training.ema", "1"),
+            ("groups", "[{ params = '*', lr_scale = -1 }]"),
+            ("distillation", "teacher"),
+        ] {
+            assert!(change(key, value).unwrap_err().to_string().contains(key), "{key}");
+        }
+        let teacher = ("distillation.teacher".into(), "a".into());
+        for (key, value) in [("temperature", "0"), ("logits", "-1"), ("relations", "nan")] {
+            let changes = [teacher.clone(), (format!("distillation.{key}"), value.into())];
+            let error = RunConfig::parse(TEXT, &changes).unwrap_err().to_string();
+            assert!(error.contains(key), "{key}: {error}");
+        }
         assert!(change("model.num_attention_heads", "0").is_err());
         assert!(change("model.qk_norm", "true").unwrap_err().to_string().contains("sub_norms"));
     }
@@ -386,6 +439,8 @@ mod tests {
         let mut all = change("data.valid", "\"b.txt\"").unwrap();
         all.model.num_key_value_heads = Some(4);
         all.model.head_dim = Some(16);
+        all.groups = vec![toml::from_str("params = '*'").unwrap()];
+        all.distillation = Some(toml::from_str("teacher = 'a'\nlayer = 1\nrelation_heads = 2").unwrap());
         let schedules = [
             all.schedule.clone(),
             Schedule::Wsd {

@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod distill;
 mod error;
 pub mod evaluate;
 pub mod log;

@@ -30,6 +30,13 @@ pub enum Line {
         #[serde(flatten)]
         evaluation: Evaluation,
     },
+    /// What the model wrote.
+    Sample {
+        /// After so many steps.
+        step: u64,
+        /// Prompt and continuation.
+        text: String,
+    },
     /// A step that was not made.
     Skipped {
         /// Which step.
@@ -55,7 +62,7 @@ impl Line {
     pub fn step(&self) -> u64 {
         match self {
             Self::Step(step) => step.step,
-            Self::Evaluation { step, .. } | Self::Skipped { step, .. } => *step,
+            Self::Evaluation { step, .. } | Self::Sample { step, .. } | Self::Skipped { step, .. } => *step,
         }
     }
 }
@@ -89,8 +96,19 @@ impl Log {
     /// # Errors
     /// Where the log cannot be written.
     pub fn write(&mut self, event: &Event) -> Result<()> {
-        let Some(line) = Line::of(event) else { return Ok(()) };
-        self.file.write_all(json(&line).as_bytes()).map_err(Error::io(&self.path))
+        Line::of(event).map_or(Ok(()), |line| self.append(&line))
+    }
+
+    /// Appends what the model wrote after `step` steps.
+    ///
+    /// # Errors
+    /// Where the log cannot be written.
+    pub fn sample(&mut self, step: u64, text: &str) -> Result<()> {
+        self.append(&Line::Sample { step, text: text.into() })
+    }
+
+    fn append(&mut self, line: &Line) -> Result<()> {
+        self.file.write_all(json(line).as_bytes()).map_err(Error::io(&self.path))
     }
 }
 
@@ -118,6 +136,7 @@ mod tests {
         Event::Step(Step {
             step,
             loss: 1.5,
+            distillation: None,
             lr: 1e-3,
             weight_decay: 0.1,
             gradient_norm: 0.5,

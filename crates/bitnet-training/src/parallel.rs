@@ -3,7 +3,7 @@
 //! What a pass computes does not depend on who computes it, and gradients are added in the order of the passes. Several machines will fit in
 //! here: a team that has more members than this process.
 
-use crate::{Error, Result, data::Windows};
+use crate::{Error, Result, data::Windows, distill::Teacher};
 use bitnet_core::{DType, Tensor, ops};
 use bitnet_model::Decoder;
 use rayon::prelude::*;
@@ -17,6 +17,8 @@ pub struct Team(Option<rayon::ThreadPool>);
 pub struct Found {
     /// Sum of the losses of all targets in nats.
     pub loss: f64,
+    /// Sum of what a teacher adds to them.
+    pub distillation: f64,
     /// Gradients of the weights, in the order of [`Decoder::params`].
     pub gradients: Vec<Tensor>,
 }
@@ -43,18 +45,25 @@ impl Team {
         self.0.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
     }
 
-    /// Losses of the passes, and the gradients of their sum times `scale`.
+    /// Losses of the passes, and the gradients of their sum times `scale`, with what a teacher adds.
     ///
     /// # Errors
     /// Where a token is outside of the vocabulary or the device fails.
-    pub fn gradients(&self, decoder: &Decoder, passes: &[Windows], scale: f64) -> Result<Found> {
+    pub fn gradients(
+        &self,
+        decoder: &Decoder,
+        teacher: Option<&Teacher>,
+        passes: &[Windows],
+        scale: f64,
+    ) -> Result<Found> {
         let (leaves, model) = leaves(decoder)?;
-        let one = |windows: &Windows| pass(&model, &leaves, windows, scale);
+        let one = |windows: &Windows| pass(&model, &leaves, teacher, windows, scale);
+        let nothing = Found { loss: 0.0, distillation: 0.0, gradients: Vec::new() };
         let Some(pool) = &self.0 else {
-            return passes.iter().map(one).try_fold(Found { loss: 0.0, gradients: Vec::new() }, add);
+            return passes.iter().map(one).try_fold(nothing, add);
         };
         // Not more passes at a time than members: each holds gradients of all weights.
-        passes.chunks(self.workers()).try_fold(Found { loss: 0.0, gradients: Vec::new() }, |found, passes| {
+        passes.chunks(self.workers()).try_fold(nothing, |found, passes| {
             let made: Vec<Result<Found>> = pool.install(|| passes.par_iter().map(one).collect());
             made.into_iter().try_fold(found, add)
         })
@@ -87,23 +96,40 @@ fn leaves(decoder: &Decoder) -> Result<(Vec<Tensor>, Decoder)> {
     Ok((leaves, model))
 }
 
-fn pass(model: &Decoder, leaves: &[Tensor], windows: &Windows, scale: f64) -> Result<Found> {
-    let hidden = model.forward(&windows.batch, None)?;
-    let losses = ops::cross_entropy(&model.logits(&windows.batch, &hidden)?, &windows.targets)?;
+fn pass(
+    model: &Decoder,
+    leaves: &[Tensor],
+    teacher: Option<&Teacher>,
+    windows: &Windows,
+    scale: f64,
+) -> Result<Found> {
+    let (hidden, states) = match teacher {
+        Some(teacher) => teacher.watch(model, &windows.batch)?,
+        None => (model.forward(&windows.batch, None)?, None),
+    };
+    let logits = model.logits(&windows.batch, &hidden)?;
+    let losses = ops::cross_entropy(&logits, &windows.targets)?;
     drop(hidden);
-    let sum = losses.sum((), false)?;
-    let loss = f64::from(sum.item::<f32>()?);
+    let mut sum = losses.sum((), false)?;
+    let (loss, mut distillation) = (f64::from(sum.item::<f32>()?), 0.0);
+    if let Some(teacher) = teacher {
+        let term = teacher.loss(windows, &logits, states.as_ref())?;
+        distillation = f64::from(term.item::<f32>()?);
+        sum = sum.add(&term)?;
+    }
+    drop((logits, states));
     let seed = Tensor::full(sum.device(), sum.shape(), scale, DType::F32)?;
     let gradients = sum.backward_from(&seed)?;
     let gradients = leaves.iter().map(|leaf| Ok(gradients.of(leaf)?.clone())).collect::<Result<_>>()?;
-    Ok(Found { loss, gradients })
+    Ok(Found { loss, distillation, gradients })
 }
 
 fn add(mut sum: Found, next: Result<Found>) -> Result<Found> {
     let next = next?;
     sum.loss += next.loss;
+    sum.distillation += next.distillation;
     if sum.gradients.is_empty() {
-        return Ok(Found { loss: sum.loss, gradients: next.gradients });
+        return Ok(Found { gradients: next.gradients, ..sum });
     }
     for (sum, next) in sum.gradients.iter_mut().zip(next.gradients) {
         *sum = sum.add(&next)?;

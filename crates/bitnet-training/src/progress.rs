@@ -41,6 +41,9 @@ pub struct Step {
     pub step: u64,
     /// Nats a token before the update.
     pub loss: f64,
+    /// What a teacher adds to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<f64>,
     /// Learning rate.
     pub lr: f64,
     /// Pull towards zero.

@@ -20,8 +20,11 @@ struct Series {
     points: Vec<(f64, f64)>,
 }
 
-/// A page about a run: its log, its configuration as TOML, and texts that its model wrote.
-pub fn page(title: &str, lines: &[Line], config: &str, samples: &[String]) -> String {
+/// Texts that are shown, the last ones.
+const SAMPLES: usize = 8;
+
+/// A page about a run: its log, and its configuration as TOML.
+pub fn page(title: &str, lines: &[Line], config: &str) -> String {
     let steps: Vec<&Step> =
         lines.iter().filter_map(|line| if let Line::Step(step) = line { Some(step) } else { None }).collect();
     let of = |name: &str, f: &dyn Fn(&Step) -> f64| Series {
@@ -52,8 +55,7 @@ pub fn page(title: &str, lines: &[Line], config: &str, samples: &[String]) -> St
     plot("Codes that flip in a step, %", layers(&steps, |codes| 100.0 * codes.flips));
     plot("Codes that are not zero, %", layers(&steps, |codes| 100.0 * codes.density));
     plot("Tokens a second", vec![of("tokens", &|s| s.tokens as f64 / s.seconds.max(1e-9))]);
-    let samples: String = samples.iter().map(|text| format!("<pre>{}</pre>\n", escape(text))).collect();
-    let samples = if samples.is_empty() { samples } else { format!("<h2>What it writes</h2>\n{samples}") };
+    let samples = samples(lines);
     let title = escape(title);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n\
@@ -61,6 +63,19 @@ pub fn page(title: &str, lines: &[Line], config: &str, samples: &[String]) -> St
         summary(lines),
         escape(config)
     )
+}
+
+/// What the model wrote, the last texts first.
+fn samples(lines: &[Line]) -> String {
+    let written = lines.iter().rev().filter_map(|line| match line {
+        Line::Sample { step, text } => Some((step, text)),
+        _ => None,
+    });
+    let shown: String = written
+        .take(SAMPLES)
+        .map(|(step, text)| format!("<p>After {step} steps</p>\n<pre>{}</pre>\n", escape(text)))
+        .collect();
+    if shown.is_empty() { shown } else { format!("<h2>What it writes</h2>\n{shown}") }
 }
 
 /// The last evaluation and the best one.
@@ -172,6 +187,7 @@ mod tests {
             Line::Step(Step {
                 step,
                 loss: 4.0 / step as f64,
+                distillation: None,
                 lr: 1e-3,
                 weight_decay: 0.1,
                 gradient_norm: if step == 3 { f64::NAN } else { 1.0 },
@@ -181,17 +197,27 @@ mod tests {
             })
         };
         let evaluation = Evaluation { nats: 1.25, bits_per_byte: 1.8, tokens: 10 };
-        (1..2000).map(step).chain([Line::Evaluation { step: 1999, evaluation }]).collect()
+        let samples = (0..10).map(|i| Line::Sample { step: i, text: format!("<b> & so {i}") });
+        let evaluation = Line::Evaluation { step: 1999, evaluation };
+        (1..2000).map(step).chain([evaluation]).chain(samples).collect()
     }
 
     #[test]
     fn a_page_draws_every_kind_of_line_and_needs_no_network() {
-        let page = page("run <1>", &lines(), "lr = 1", &["<b> & so".into()]);
-        for text in
-            ["Loss", "flip", "layer 1", "1.2500 nats", "&lt;b&gt; &amp; so", "run &lt;1&gt;", "lr = 1"]
-        {
+        let page = page("run <1>", &lines(), "lr = 1");
+        for text in [
+            "Loss",
+            "flip",
+            "layer 1",
+            "1.2500 nats",
+            "&lt;b&gt; &amp; so 9",
+            "After 2 steps",
+            "run &lt;1&gt;",
+            "lr = 1",
+        ] {
             assert!(page.contains(text), "{text}");
         }
+        assert!(!page.contains("so 1<"), "only the last texts are shown");
         assert!(!page.contains("NaN") && !page.contains("inf") && !page.contains("http"));
     }
 
@@ -204,6 +230,6 @@ mod tests {
 
     #[test]
     fn a_run_without_steps_has_a_page() {
-        assert!(page("empty", &[], "", &[]).contains("Configuration"));
+        assert!(page("empty", &[], "").contains("Configuration"));
     }
 }

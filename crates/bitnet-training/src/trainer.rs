@@ -1,19 +1,22 @@
 //! The trainer: a step is passes, gradients, clipping, updates.
 
+mod average;
 mod codes;
 
 use crate::{
     Error, Result,
-    checkpoint::{self, Saved},
-    config::RunConfig,
+    checkpoint::{self, Saved, Weights},
+    config::{RunConfig, groups},
     data::{self, Corpus, Order, Windows},
+    distill::Teacher,
     evaluate::{Evaluation, evaluate},
     optim::{State, Update},
     parallel::{Team, norm},
     progress::{Event, Step},
 };
+use average::Average;
 use bitnet_core::{Device, Tensor};
-use bitnet_model::{Decoder, Tokenizer, layers::WeightCodes};
+use bitnet_model::{Decoder, Tokenizer};
 use codes::Counter;
 use std::{
     ops::ControlFlow,
@@ -33,8 +36,10 @@ pub(crate) struct Param {
     pub name: String,
     /// Whether it is a matrix of a layer.
     pub matrix: bool,
-    /// Whether it is pulled towards zero: all but vectors.
-    pub decays: bool,
+    /// What the learning rate is multiplied by.
+    pub lr_scale: f64,
+    /// What the pull towards zero is multiplied by: nothing for vectors.
+    pub weight_decay_scale: f64,
 }
 
 /// A run: weights, what the optimizer remembers, data, and where it stands.
@@ -50,10 +55,17 @@ pub struct Trainer {
     states: Vec<State>,
     order: Order,
     team: Team,
+    average: Option<Average>,
+    teacher: Option<Teacher>,
+    /// What identifies the teacher of the checkpoint that is continued.
+    teacher_before: Option<String>,
     codes: Counter,
     progress: checkpoint::Progress,
     bad_steps: u32,
 }
+
+/// Told of everything that happens in a run, with the trainer as it is then; says whether to go on.
+pub type Watch<'a> = &'a mut dyn FnMut(&Trainer, &Event) -> ControlFlow<()>;
 
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,12 +112,21 @@ impl Trainer {
             let rank = w.shape().rank();
             let matrix = rank == 2 && name.starts_with("model.layers.");
             states.push(config.optimizer.state(w, matrix)?);
-            params.push(Param { name: name.into(), matrix, decays: rank > 1 });
+            let weight_decay_scale = if rank > 1 { 1.0 } else { 0.0 };
+            params.push(Param { name: name.into(), matrix, lr_scale: 1.0, weight_decay_scale });
             Ok::<(), Error>(())
         })?;
+        let names: Vec<&str> = params.iter().map(|param| param.name.as_str()).collect();
+        let groups = groups::assign(&config.groups, &names)?;
+        for (param, group) in params.iter_mut().zip(groups).filter_map(|(param, group)| Some((param, group?)))
+        {
+            param.lr_scale = group.lr_scale;
+            param.weight_decay_scale *= group.weight_decay_scale;
+        }
         let fingerprints = [train.fingerprint(), valid.fingerprint()];
         let order = Order::new(train.len(), config.data.context, config.training.seed);
         let team = Team::new(config.training.workers)?;
+        let average = Average::new(config.training.ema, &mut decoder)?;
         let codes = Counter::new(config.quantization.weights);
         let progress = checkpoint::Progress::default();
         let mut trainer = Self {
@@ -119,6 +140,9 @@ impl Trainer {
             states,
             order,
             team,
+            average,
+            teacher: None,
+            teacher_before: None,
             codes,
             progress,
             bad_steps: 0,
@@ -135,7 +159,7 @@ impl Trainer {
         let path = checkpoint::last(&config.training.out)?;
         checkpoint::sweep(&config.training.out)?;
         let mut saved = checkpoint::load(&path, device)?;
-        let decoder = saved.decoder(config.quantization(0))?;
+        let decoder = saved.latent(config.quantization(0))?;
         let mut trainer = Self::new(config, device, Some(decoder))?;
         trainer.restore(saved, &path)?;
         Ok(trainer)
@@ -148,9 +172,46 @@ impl Trainer {
                 *x = saved.state(&format!("{}.{name}", param.name), x)?;
             }
         }
+        if let Some(average) = &mut self.average {
+            for (param, x) in self.params.iter().zip(average.weights_mut()) {
+                *x = saved.state(&param.name, x)?;
+            }
+        }
+        self.teacher_before = saved.teacher;
         self.progress = saved.progress;
         self.codes.set_step(self.progress.step);
         Ok(())
+    }
+
+    /// Gives the run the teacher that its configuration speaks of.
+    ///
+    /// # Errors
+    /// Where the configuration speaks of none, the teacher has other tokens or no such layer, or the run that is continued had another one.
+    pub fn with_teacher(mut self, decoder: Decoder, tokenizer: &Tokenizer) -> Result<Self> {
+        let how = self.config.distillation.as_ref().ok_or_else(|| Error::Config {
+            key: "distillation",
+            value: "missing".into(),
+            rule: "a section that says what is learnt from the teacher".into(),
+        })?;
+        let teacher =
+            Teacher::new(how, (decoder, tokenizer), (&self.decoder.config, &self.tokenizer), &self.probe())?;
+        if let Some(before) = self.teacher_before.as_deref().filter(|before| *before != teacher.fingerprint())
+        {
+            return Err(Error::Checkpoint {
+                path: self.config.training.out.clone(),
+                what: "the teacher".into(),
+                found: format!("one whose logits have the SHA-256 {before}"),
+                expected: teacher.fingerprint().into(),
+                advice: "change it back, or start a new run in another folder",
+            });
+        }
+        self.teacher = Some(teacher);
+        Ok(self)
+    }
+
+    /// A window that tells teachers apart.
+    fn probe(&self) -> Windows {
+        self.train.windows(&[0], self.config.data.context, self.separate())
     }
 
     /// The configuration.
@@ -202,11 +263,16 @@ impl Trainer {
     /// Where that happened too often, or the device fails.
     pub fn step(&mut self) -> Result<Event> {
         let (begin, step) = (Instant::now(), self.progress.step);
+        if let (Some(how), None) = (&self.config.distillation, &self.teacher) {
+            let (value, rule) = (how.teacher.display().to_string(), "a teacher that was loaded".into());
+            return Err(Error::Config { key: "distillation.teacher", value, rule });
+        }
         self.decoder.set_lambda(self.config.quantization(step).lambda);
         let passes = self.passes(step);
         let tokens: usize = passes.iter().map(Windows::counted).sum();
-        let found = self.team.gradients(&self.decoder, &passes, 1.0 / tokens.max(1) as f64)?;
-        let loss = found.loss / tokens.max(1) as f64;
+        let share = 1.0 / tokens.max(1) as f64;
+        let found = self.team.gradients(&self.decoder, self.teacher.as_ref(), &passes, share)?;
+        let (loss, distillation) = (found.loss * share, found.distillation * share);
         let gradient_norm = norm(&found.gradients)?;
         self.progress.step += 1;
         if let Some(what) = not_finite(loss, gradient_norm) {
@@ -223,6 +289,7 @@ impl Trainer {
         Ok(Event::Step(Step {
             step: step + 1,
             loss,
+            distillation: self.teacher.as_ref().map(|_| distillation),
             lr: rates.lr,
             weight_decay: rates.weight_decay,
             gradient_norm,
@@ -240,24 +307,39 @@ impl Trainer {
         let mut rest = self.params.iter().zip(&mut self.states).zip(gradients);
         self.decoder.params(&mut |_, w| {
             let ((param, state), gradient) = rest.next().expect("a gradient for every weight");
-            let weight_decay = if param.decays { rates.weight_decay } else { 0.0 };
-            let update = Update { step, lr: rates.lr, weight_decay, gradient_scale: scale as f32 };
+            if param.lr_scale == 0.0 {
+                return Ok(());
+            }
+            let lr = rates.lr * param.lr_scale;
+            let weight_decay = rates.weight_decay * param.weight_decay_scale;
+            let update = Update { step, lr, weight_decay, gradient_scale: scale as f32 };
             rule.update(w, gradient, state, update, param.matrix)
-        })
+        })?;
+        self.average.as_mut().map_or(Ok(()), |average| average.follow(&mut self.decoder))
     }
 
     /// Codes of the layers, in steps that are logged.
     fn layers(&mut self) -> Result<Vec<crate::progress::Codes>> {
         let logged = self.progress.step.is_multiple_of(self.config.training.log_every);
-        let ternary = self.config.quantization.weights != WeightCodes::Off;
-        if logged && ternary {
+        if logged && self.config.quantization.weights.is_ternary() {
             self.codes.count(&mut self.decoder, self.progress.step)
         } else {
             Ok(Vec::new())
         }
     }
 
-    /// Losses on what is held out, of the weights as they are shipped where they can be.
+    /// The decoder as it is shipped where it can be: the average where there is one, frozen where its rounding has a packed form.
+    ///
+    /// # Errors
+    /// Where the device has no memory left.
+    pub fn shipped(&self) -> Result<Decoder> {
+        let averaged = self.average.as_ref().map(|average| average.decoder(&self.decoder)).transpose()?;
+        let decoder = averaged.as_ref().unwrap_or(&self.decoder);
+        let ships = self.config.quantization(self.progress.step).has_packed_form();
+        Ok(if ships { decoder.freeze()? } else { decoder.clone() })
+    }
+
+    /// Losses on what is held out, of the weights as they are [shipped](Self::shipped).
     ///
     /// # Errors
     /// Where nothing is held out or the device fails.
@@ -266,8 +348,7 @@ impl Trainer {
             let reason = "nothing is held out; set data.valid or data.valid_fraction";
             return Err(Error::data(self.train.path(), reason));
         }
-        let ships = self.config.quantization(self.progress.step).has_packed_form();
-        let decoder = if ships { self.decoder.freeze()? } else { self.decoder.clone() };
+        let decoder = self.shipped()?;
         let window = (self.config.data.context, self.separate());
         let limit = self.config.training.eval_windows;
         evaluate(&decoder, &self.valid, &self.tokenizer, window, limit, &self.team)
@@ -281,10 +362,14 @@ impl Trainer {
         let path = checkpoint::save(
             &self.config,
             &self.tokenizer,
-            &mut self.decoder,
-            (&self.params, &self.states),
+            Weights {
+                decoder: &mut self.decoder,
+                average: self.average.as_mut().map(Average::weights_mut),
+                params: &self.params,
+                states: &self.states,
+            },
             self.progress,
-            &self.fingerprints,
+            (&self.fingerprints, self.teacher.as_ref().map(Teacher::fingerprint)),
         )?;
         checkpoint::prune(&self.config.training.out, self.config.training.keep, self.progress.best_step)?;
         Ok(path)
@@ -295,17 +380,17 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`], [`Trainer::evaluate`] and [`Trainer::save`].
-    pub fn run(&mut self, watch: &mut dyn FnMut(&Event) -> ControlFlow<()>) -> Result<End> {
+    pub fn run(&mut self, watch: Watch<'_>) -> Result<End> {
         let (total, every) = (self.config.training.steps, self.config.training.checkpoint_every);
         while self.progress.step < total {
             let event = self.step()?;
-            let mut stopped = watch(&event).is_break();
+            let mut stopped = watch(self, &event).is_break();
             let out_of_patience = self.evaluate_if_due(&mut stopped, watch)?;
             let step = self.progress.step;
             let due = every > 0 && step.is_multiple_of(every);
             if due || stopped || out_of_patience || step == total {
                 let path = self.save()?;
-                stopped |= watch(&Event::Saved { step, path }).is_break();
+                stopped |= watch(self, &Event::Saved { step, path }).is_break();
             }
             if out_of_patience {
                 return Ok(End::Patience);
@@ -318,11 +403,7 @@ impl Trainer {
     }
 
     /// Evaluates where a step asks for it; returns whether it is time to stop.
-    fn evaluate_if_due(
-        &mut self,
-        stopped: &mut bool,
-        watch: &mut dyn FnMut(&Event) -> ControlFlow<()>,
-    ) -> Result<bool> {
+    fn evaluate_if_due(&mut self, stopped: &mut bool, watch: Watch<'_>) -> Result<bool> {
         let t = &self.config.training;
         let step = self.progress.step;
         let due = (t.eval_every > 0 && step.is_multiple_of(t.eval_every)) || step == t.steps;
@@ -338,7 +419,7 @@ impl Trainer {
         } else {
             self.progress.since_best += 1;
         }
-        *stopped |= watch(&Event::Evaluated { step, evaluation, best }).is_break();
+        *stopped |= watch(self, &Event::Evaluated { step, evaluation, best }).is_break();
         Ok(patience > 0 && self.progress.since_best >= patience)
     }
 }

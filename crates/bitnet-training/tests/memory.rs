@@ -56,7 +56,7 @@ fn peak(recompute: bool) -> [usize; 2] {
     let weights = device.pool().stats().live;
     let saved = saved(&decoder, &windows);
     device.pool().reset_peak();
-    let found = Team::new(1).unwrap().gradients(&decoder, &[windows], 1e-3).unwrap();
+    let found = Team::new(1).unwrap().gradients(&decoder, None, &[windows], 1e-3).unwrap();
     let gradients: usize = found.gradients.iter().map(Tensor::bytes).sum();
     [device.pool().stats().peak, weights + gradients + saved]
 }

@@ -67,7 +67,7 @@ fn run(device: &Device, team: &Team, recompute: bool) -> Vec<(String, Tensor)> {
     for step in 0..losses.len() {
         let windows = windows(&golden, step);
         let counted = windows.counted() as f64;
-        let found = team.gradients(&decoder, &[windows], 1.0 / counted).unwrap();
+        let found = team.gradients(&decoder, None, &[windows], 1.0 / counted).unwrap();
         let (loss, total) = (found.loss / counted, norm(&found.gradients).unwrap());
         assert!((loss / losses[step] - 1.0).abs() < 1e-5, "step {step}: loss {loss}, not {}", losses[step]);
         assert!((total / norms[step] - 1.0).abs() < 1e-5, "step {step}: norm {total}, not {}", norms[step]);

@@ -2,90 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod small;
+
 use bitnet_core::{Device, Tensor};
-use bitnet_model::{Checkpoint, checkpoint::Options, layers::Quantization};
-use bitnet_training::{Error, RunConfig, Trainer, checkpoint, progress::Event, trainer::End};
-use std::{fs, ops::ControlFlow, path::Path};
+use bitnet_model::{Checkpoint, Decoder, checkpoint::Options, layers::Quantization};
+use bitnet_training::{Error, Trainer, checkpoint, progress::Event, trainer::End};
+use small::{config, device, losses, model_bytes, refusal, run, steps, text};
+use std::{fs, ops::ControlFlow};
 use tempfile::TempDir;
-
-/// A text with something to learn: words of a few letters in a fixed order.
-fn text(seed: u64, words: usize) -> String {
-    let vocabulary = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "dog", "run"];
-    let mut state = seed;
-    let mut word = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        vocabulary[(state >> 33) as usize % vocabulary.len()]
-    };
-    (0..words).map(|_| word()).collect::<Vec<_>>().join(" ")
-}
-
-const CONFIG: &str = r#"
-    [model]
-    hidden_size = 32
-    intermediate_size = 64
-    num_hidden_layers = 2
-    num_attention_heads = 4
-    num_key_value_heads = 2
-    [data]
-    train = "train.txt"
-    tokenizer = "chars"
-    context = 16
-    [schedule]
-    kind = "cosine"
-    lr = 5e-3
-    warmup = 5
-    [training]
-    steps = 40
-    batch = 4
-    accumulation = 2
-    seed = 3
-    eval_every = 20
-    checkpoint_every = 10
-    log_every = 5
-    keep = 2
-    out = "run"
-"#;
-
-/// A configuration with a text beside it, in a folder of its own.
-fn config(dir: &Path, changes: &[(&str, &str)]) -> RunConfig {
-    fs::write(dir.join("train.txt"), text(1, 2000)).unwrap();
-    fs::write(dir.join("run.toml"), CONFIG).unwrap();
-    let out = format!("{:?}", dir.join("run"));
-    let mut all = vec![("training.out".to_owned(), out)];
-    all.extend(changes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-    RunConfig::read(&dir.join("run.toml"), &all).unwrap()
-}
-
-fn device() -> Device {
-    Device::open("cpu", Some(1)).unwrap()
-}
-
-/// Runs to the end, or until `stop` steps were made; the events.
-fn run(trainer: &mut Trainer, stop: u64) -> (End, Vec<Event>) {
-    let mut events = Vec::new();
-    let end = trainer
-        .run(&mut |event| {
-            events.push(event.clone());
-            let over = matches!(event, Event::Step(step) if step.step >= stop);
-            if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .unwrap();
-    (end, events)
-}
-
-/// Losses and norms by step, without the time they took.
-fn losses(events: &[Event]) -> Vec<(u64, u64, u64)> {
-    let of = |event: &Event| match event {
-        Event::Step(step) => Some((step.step, step.loss.to_bits(), step.gradient_norm.to_bits())),
-        _ => None,
-    };
-    events.iter().filter_map(of).collect()
-}
-
-fn model_bytes(dir: &Path) -> Vec<u8> {
-    let last = checkpoint::last(&dir.join("run")).unwrap();
-    ["model.safetensors", "optimizer.safetensors"].map(|name| fs::read(last.join(name)).unwrap()).concat()
-}
 
 #[test]
 fn a_run_learns_and_its_checkpoint_is_a_model() {
@@ -99,8 +23,7 @@ fn a_run_learns_and_its_checkpoint_is_a_model() {
     assert!(before.nats > 2.5 && after.nats < 1.8, "{} to {}", before.nats, after.nats);
     // A character is a byte.
     assert!((after.bits_per_byte - after.nats / std::f64::consts::LN_2).abs() < 1e-9);
-    let logged = events.iter().filter_map(|e| if let Event::Step(s) = e { Some(s) } else { None });
-    let logged: Vec<_> = logged.filter(|step| !step.layers.is_empty()).collect();
+    let logged: Vec<_> = steps(&events).into_iter().filter(|step| !step.layers.is_empty()).collect();
     assert_eq!(logged.len(), 24);
     assert!(logged.iter().flat_map(|s| &s.layers).all(|l| l.density > 0.3 && l.density < 0.95));
     assert!(logged.iter().flat_map(|s| &s.layers).any(|l| l.flips > 0.0));
@@ -213,7 +136,7 @@ fn a_loss_that_is_no_number_leaves_the_weights_and_ends_the_run() {
     let mut trainer = Trainer::new(config, &device(), Some(broken)).unwrap();
     let mut skipped = 0;
     let error = trainer
-        .run(&mut |event| {
+        .run(&mut |_, event| {
             skipped += u32::from(matches!(event, Event::Skipped { what: "loss", .. }));
             ControlFlow::Continue(())
         })
@@ -225,13 +148,6 @@ fn a_loss_that_is_no_number_leaves_the_weights_and_ends_the_run() {
     assert!(same.iter().all(|x| x.is_finite()), "the other weights did not move");
 }
 
-fn refusal(result: Result<Trainer, Error>) -> String {
-    match result {
-        Ok(_) => panic!("refused"),
-        Err(error) => error.to_string(),
-    }
-}
-
 #[test]
 fn another_configuration_or_other_data_is_not_continued() {
     let dir = TempDir::new().unwrap();
@@ -240,7 +156,7 @@ fn another_configuration_or_other_data_is_not_continued() {
         ("schedule.lr", "1e-3", "schedule.lr"),
         ("training.batch", "5", "training.batch"),
         ("model.hidden_size", "64", "model.hidden_size"),
-        ("quantization.activations", "false", "quantization.activations"),
+        ("quantization.activations", "off", "quantization.activations"),
         ("training.seed", "4", "training.seed"),
     ] {
         let error = refusal(Trainer::resume(config(dir.path(), &[(key, value)]), &device()));
@@ -261,10 +177,10 @@ fn another_configuration_or_other_data_is_not_continued() {
 #[test]
 fn a_run_whose_rates_stay_can_be_made_longer() {
     let (whole, longer) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let steps = |steps| [("schedule.kind", "constant"), ("training.steps", steps)];
-    run(&mut Trainer::new(config(whole.path(), &steps("40")), &device(), None).unwrap(), u64::MAX);
-    run(&mut Trainer::new(config(longer.path(), &steps("20")), &device(), None).unwrap(), u64::MAX);
-    run(&mut Trainer::resume(config(longer.path(), &steps("40")), &device()).unwrap(), u64::MAX);
+    let constant = |steps| [("schedule.kind", "constant"), ("training.steps", steps)];
+    run(&mut Trainer::new(config(whole.path(), &constant("40")), &device(), None).unwrap(), u64::MAX);
+    run(&mut Trainer::new(config(longer.path(), &constant("20")), &device(), None).unwrap(), u64::MAX);
+    run(&mut Trainer::resume(config(longer.path(), &constant("40")), &device()).unwrap(), u64::MAX);
     assert!(model_bytes(longer.path()) == model_bytes(whole.path()));
 }
 
@@ -330,4 +246,91 @@ fn ids_beyond_the_vocabulary_are_refused_by_place() {
     write(&ids);
     let error = refusal(Trainer::new(config.clone(), &device(), None));
     assert!(error.contains("token 7 is 3"), "{error}");
+}
+
+/// All weights by name.
+fn weights(decoder: &Decoder) -> Vec<(String, Vec<f32>)> {
+    let (mut decoder, mut all) = (decoder.clone(), Vec::new());
+    let mut collect = |name: &str, w: &mut Tensor| {
+        all.push((name.to_owned(), w.to_vec::<f32>()?));
+        Ok::<(), bitnet_core::Error>(())
+    };
+    decoder.params(&mut collect).unwrap();
+    all
+}
+
+#[test]
+fn a_group_follows_at_its_own_rate_or_not_at_all() {
+    let dir = TempDir::new().unwrap();
+    let moved = |groups: &str| {
+        let changes = [("groups", groups), ("training.steps", "1"), ("schedule.warmup", "0")];
+        let mut trainer = Trainer::new(config(dir.path(), &changes), &device(), None).unwrap();
+        let before = weights(trainer.decoder());
+        trainer.step().unwrap();
+        let after = weights(trainer.decoder());
+        let far = |(before, after): (&(String, Vec<f32>), &(String, Vec<f32>))| {
+            let off = before.1.iter().zip(&after.1).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
+            (before.0.clone(), off / before.1.len() as f64)
+        };
+        before.iter().zip(&after).map(far).collect::<Vec<_>>()
+    };
+    let plain = moved("[]");
+    let scaled = moved(
+        "[{ params = '*.norm.weight', lr_scale = 0 }, { params = '*_proj.weight', lr_scale = 0.1, weight_decay_scale = 0 }]",
+    );
+    for ((name, plain), (_, scaled)) in plain.iter().zip(&scaled) {
+        // The first step of Adam is one learning rate for every weight, and the pull towards zero is small beside it.
+        let expected = match name {
+            _ if name == "model.norm.weight" => 0.0,
+            _ if name.ends_with("_proj.weight") => 0.1,
+            _ => 1.0,
+        };
+        assert!((scaled / plain - expected).abs() < 0.01, "{name}: {scaled} instead of {plain}");
+    }
+    let error =
+        refusal(Trainer::new(config(dir.path(), &[("groups", "[{ params = 'x*' }]")]), &device(), None));
+    assert!(error.contains("groups.params is x*"), "{error}");
+}
+
+#[test]
+fn an_average_is_what_is_shipped_and_can_be_continued_to_the_bit() {
+    let (whole, broken) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let keys = [("training.ema", "0.5"), ("training.steps", "20")];
+    let mut trainer = Trainer::new(config(whole.path(), &keys), &device(), None).unwrap();
+    let mut expected = weights(trainer.decoder());
+    for _ in 0..20 {
+        trainer.step().unwrap();
+        for ((_, average), (_, w)) in expected.iter_mut().zip(weights(trainer.decoder())) {
+            average.iter_mut().zip(w).for_each(|(average, w)| *average += (w - *average) * 0.5);
+        }
+    }
+    let path = trainer.save().unwrap();
+    let shipped = Checkpoint::open(&path, Options::default()).unwrap();
+    let shipped = weights(&shipped.latent(Quantization::BITNET, &device()).unwrap());
+    assert_eq!(shipped, expected);
+    assert_ne!(shipped, weights(trainer.decoder()));
+
+    run(&mut Trainer::new(config(broken.path(), &keys), &device(), None).unwrap(), 13);
+    run(&mut Trainer::resume(config(broken.path(), &keys), &device()).unwrap(), u64::MAX);
+    assert!(model_bytes(broken.path()) == model_bytes(whole.path()));
+}
+
+#[test]
+fn arms_of_16_bits_learn_like_floats() {
+    let dir = TempDir::new().unwrap();
+    let after = |how: &str| {
+        let keys = [
+            ("quantization.weights", how),
+            ("quantization.activations", how),
+            ("training.steps", "60"),
+            ("training.eval_every", "0"),
+            ("training.checkpoint_every", "0"),
+        ];
+        let mut trainer = Trainer::new(config(dir.path(), &keys), &device(), None).unwrap();
+        (0..60).for_each(|_| drop(trainer.step().unwrap()));
+        trainer.evaluate().unwrap().nats
+    };
+    let [full, f16, bf16] = ["off", "f16", "bf16"].map(after);
+    assert!(full != f16 && f16 != bf16 && full < 1.9, "{full} {f16} {bf16}");
+    assert!((f16 - full).abs() < 0.01 && (bf16 - full).abs() < 0.05, "{full} {f16} {bf16}");
 }

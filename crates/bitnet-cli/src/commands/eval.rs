@@ -47,7 +47,9 @@ pub(crate) struct EvalArgs {
 pub(crate) fn run(args: &EvalArgs, ui: &Ui) -> Result<ExitCode> {
     let device = Device::open(&args.device.device, args.device.threads.map(usize::from))?;
     let path = checkpoint_of(&resolve(&args.model)?)?;
-    let (decoder, tokenizer) = open(&path, args, &device, ui)?;
+    let options =
+        Options { load_mode: args.files.load_mode.into(), i2s_layout: args.files.i2s_layout.format() };
+    let (decoder, tokenizer) = open(&path, options, &device, ui)?;
     let corpus = data::read(&args.data, &tokenizer)?;
     let context = if args.ctx_size > 0 { args.ctx_size } else { decoder.config.max_position_embeddings };
     ensure!(context > 1, "a window needs at least 2 tokens; use a larger -c");
@@ -75,12 +77,10 @@ pub(crate) fn checkpoint_of(path: &Path) -> Result<PathBuf> {
 }
 
 /// A model as it is shipped; a checkpoint whose rounding no format holds as it is trained.
-fn open(path: &Path, args: &EvalArgs, device: &Device, ui: &Ui) -> Result<(Decoder, Tokenizer)> {
+pub(crate) fn open(path: &Path, options: Options, device: &Device, ui: &Ui) -> Result<(Decoder, Tokenizer)> {
     if let Some(decoder) = checkpoint::unshippable(path, device)? {
         return Ok((decoder, Tokenizer::from_folder(path)?));
     }
-    let options =
-        Options { load_mode: args.files.load_mode.into(), i2s_layout: args.files.i2s_layout.format() };
     let source = Source::open(path, options.load_mode)?;
     let (tokenizer, notes) = Tokenizer::of(&source)?;
     notes.iter().for_each(|note| ui.note(note));

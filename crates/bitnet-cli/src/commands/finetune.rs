@@ -65,7 +65,7 @@ pub(crate) fn run(args: &FinetuneArgs, ui: &Ui) -> Result<ExitCode> {
     let config = args.how.overridden(config);
     let device = args.how.device(&config)?;
     if args.how.resumes() {
-        return train::finish(args.how.trainer(config, &device, None)?, ui);
+        return train::finish(args.how.trainer(config, &device, None, ui)?, ui);
     }
     let quantization = config.quantization(0);
     let decoder = if inserts {
@@ -74,15 +74,15 @@ pub(crate) fn run(args: &FinetuneArgs, ui: &Ui) -> Result<ExitCode> {
     } else {
         base.latent(quantization, &device)?
     };
-    train::finish(args.how.trainer(config, &device, Some(decoder))?, ui)
+    train::finish(args.how.trainer(config, &device, Some(decoder), ui)?, ui)
 }
 
 impl FinetuneArgs {
     /// What `--to` says, as keys of the configuration.
     fn quantization(&self) -> Vec<(String, String)> {
         let (weights, activations) = match self.to {
-            To::Ternary => ("tensor", "true"),
-            To::Full => ("off", "false"),
+            To::Ternary => ("tensor", "int8"),
+            To::Full => ("off", "off"),
         };
         let key = |key: &str, value: &str| (format!("quantization.{key}"), value.to_owned());
         vec![key("weights", weights), key("activations", activations)]

@@ -1,8 +1,12 @@
 //! Training from a configuration.
 
-use crate::{interrupt, ui::Ui};
+mod sample;
+
+use super::eval::{self, checkpoint_of};
+use crate::{interrupt, session::resolve, ui::Ui};
 use anyhow::{Context, Result, bail, ensure};
 use bitnet_core::{Device, interchange::atomic::atomic_write};
+use bitnet_model::{Decoder, checkpoint::Options};
 use bitnet_training::{
     RunConfig, Trainer, checkpoint,
     log::{self, Log},
@@ -13,7 +17,11 @@ use bitnet_training::{
 };
 use clap::Args;
 use indicatif::ProgressBar;
-use std::{ops::ControlFlow, path::PathBuf, process::ExitCode};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Train a model, ternary or not, from text.
 #[derive(Debug, Args)]
@@ -103,26 +111,39 @@ impl RunArgs {
         &self,
         config: RunConfig,
         device: &Device,
-        base: Option<bitnet_model::Decoder>,
+        base: Option<Decoder>,
+        ui: &Ui,
     ) -> Result<Trainer> {
         let out = config.training.out.clone();
-        if self.resume {
-            return Ok(Trainer::resume(config, device)?);
-        }
-        if checkpoint::is_started(&out)? {
+        let teacher = config.distillation.as_ref().map(|how| how.teacher.clone());
+        let trainer = if self.resume {
+            Trainer::resume(config, device)?
+        } else {
+            Self::expect_unused(&out)?;
+            Trainer::new(config, device, base)?
+        };
+        let Some(teacher) = teacher else { return Ok(trainer) };
+        let path = checkpoint_of(&resolve(&teacher)?)?;
+        let (decoder, tokenizer) = eval::open(&path, Options::default(), device, ui)
+            .with_context(|| format!("distillation.teacher {}", teacher.display()))?;
+        Ok(trainer.with_teacher(decoder, &tokenizer)?)
+    }
+
+    fn expect_unused(out: &Path) -> Result<()> {
+        if checkpoint::is_started(out)? {
             bail!(
                 "{} holds a run; continue it with --resume, or choose another folder with --out",
                 out.display()
             );
         }
-        Ok(Trainer::new(config, device, base)?)
+        Ok(())
     }
 }
 
 pub(crate) fn run(args: &TrainArgs, ui: &Ui) -> Result<ExitCode> {
     let config = args.how.overridden(RunConfig::read(&args.config, &args.how.set)?);
     let device = args.how.device(&config)?;
-    let trainer = args.how.trainer(config, &device, None)?;
+    let trainer = args.how.trainer(config, &device, None, ui)?;
     finish(trainer, ui)
 }
 
@@ -132,8 +153,8 @@ pub(crate) fn finish(mut trainer: Trainer, ui: &Ui) -> Result<ExitCode> {
     introduce(&trainer, ui);
     let mut shown = Shown::new(&trainer, ui)?;
     let writing = interrupt::writing();
-    let end = trainer.run(&mut |event| {
-        shown.event(event);
+    let end = trainer.run(&mut |trainer, event| {
+        shown.event(trainer, event);
         if writing.interrupted() || shown.failed.is_some() {
             ControlFlow::Break(())
         } else {
@@ -177,7 +198,7 @@ fn write_report(trainer: &Trainer) -> Result<PathBuf> {
     let out = &config.training.out;
     let lines = log::read(&out.join(log::FILE))?;
     let title = format!("Training run {}", out.display());
-    let page = report::page(&title, &lines, &config.to_toml(), &[]);
+    let page = report::page(&title, &lines, &config.to_toml());
     let path = out.join("report.html");
     atomic_write(&path, |file| file.write(page.as_bytes()))?;
     Ok(path)
@@ -209,7 +230,7 @@ impl<'a> Shown<'a> {
         })
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, trainer: &Trainer, event: &Event) {
         if let Event::Evaluated { step, evaluation, best } = event {
             let best = if *best { ", the best so far" } else { "" };
             self.say(&format!(
@@ -225,7 +246,16 @@ impl<'a> Shown<'a> {
             let rate = step.tokens as f64 / step.seconds.max(1e-9);
             self.bar.set_message(format!("loss {:.4} · {rate:.0} tok/s", step.loss));
         }
-        if let Err(error) = self.record(event) {
+        let mut recorded = self.record(event);
+        if let Event::Evaluated { step, .. } = event
+            && trainer.config().training.sample_tokens > 0
+        {
+            match sample::sample(trainer) {
+                Ok(text) => recorded = recorded.and_then(|()| self.log.sample(*step, &text)),
+                Err(error) => self.say(&format!("step {step}: no sample: {error:#}")),
+            }
+        }
+        if let Err(error) = recorded {
             self.failed.get_or_insert(error);
         }
     }

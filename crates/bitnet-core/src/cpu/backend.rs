@@ -373,13 +373,7 @@ impl Backend for CpuBackend {
         self.training().cross_entropy_backward(logits, targets, dy, y)
     }
 
-    fn kl_divergence(
-        &self,
-        logits: View<'_>,
-        teacher: View<'_>,
-        scale: f32,
-        y: ViewMut<'_>,
-    ) -> Result<()> {
+    fn kl_divergence(&self, logits: View<'_>, teacher: View<'_>, scale: f32, y: ViewMut<'_>) -> Result<()> {
         self.training().kl_divergence(logits, teacher, scale, y)
     }
 

@@ -1,6 +1,8 @@
 //! What is learnt from: token ids, and which of them count.
 
 mod order;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod read;
 mod tokenizer;
 

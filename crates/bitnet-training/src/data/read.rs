@@ -52,8 +52,12 @@ pub fn tokenizer_of(name: &str, train: &Path) -> Result<Tokenizer> {
 pub fn read(path: &Path, tokenizer: &Tokenizer) -> Result<Corpus> {
     match extension(path) {
         Some("npy") => shard(path),
+        #[cfg(feature = "parquet")]
+        Some("parquet") => rows(path, tokenizer),
+        #[cfg(not(feature = "parquet"))]
         Some("parquet") => {
-            let reason = "Parquet is not read; write its text as .jsonl with a key \"text\" on each line";
+            let reason = "this program was built without the feature parquet; build it with --features parquet, or write the text as .jsonl \
+                          with a key \"text\" on each line";
             Err(Error::data(path, reason))
         }
         Some("jsonl") => lines(path, tokenizer),
@@ -109,19 +113,22 @@ fn memory(path: &Path, tokens: Vec<u32>, counted: Option<Vec<bool>>) -> Corpus {
     Corpus { path: path.into(), range: 0..tokens.len(), tokens: Tokens::Memory(tokens), counted }
 }
 
-/// A line of a `.jsonl` file.
+/// A line of a `.jsonl` file, or a row of a Parquet file.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Line {
+pub(super) enum Line {
     Document { text: String },
     Conversation { messages: Vec<Turn> },
 }
 
 #[derive(Deserialize)]
-struct Turn {
-    role: String,
-    content: String,
+pub(super) struct Turn {
+    pub role: String,
+    pub content: String,
 }
+
+/// Token ids, and which of them count.
+type Encoded = (Vec<u32>, Vec<bool>);
 
 fn lines(path: &Path, tokenizer: &Tokenizer) -> Result<Corpus> {
     let text = text(path)?;
@@ -130,28 +137,40 @@ fn lines(path: &Path, tokenizer: &Tokenizer) -> Result<Corpus> {
         let refuse = |reason: String| Error::data(path, format!("line {}: {reason}", number + 1));
         let expected = "expected {\"text\": ..} or {\"messages\": [{\"role\": .., \"content\": ..}, ..]}";
         let line: Line = serde_json::from_str(line).map_err(|e| refuse(format!("{e}; {expected}")))?;
-        match line {
-            Line::Document { text } => {
-                let tokens = tokenizer.encode(&text, true)?;
-                let counted = vec![true; tokens.len()];
-                Ok((tokens, counted))
-            }
-            Line::Conversation { messages } => conversation(&messages, tokenizer, refuse),
-        }
+        encode(&line, tokenizer, refuse)
     });
-    let encoded = encoded.collect::<Result<Vec<(Vec<u32>, Vec<bool>)>>>()?;
+    Ok(joined(path, encoded.collect::<Result<Vec<Encoded>>>()?))
+}
+
+#[cfg(feature = "parquet")]
+fn rows(path: &Path, tokenizer: &Tokenizer) -> Result<Corpus> {
+    let rows = super::parquet::rows(path, MAX_BYTES)?;
+    let encoded = rows.par_iter().enumerate().map(|(number, row)| {
+        encode(row, tokenizer, |reason| Error::data(path, format!("row {}: {reason}", number + 1)))
+    });
+    Ok(joined(path, encoded.collect::<Result<Vec<Encoded>>>()?))
+}
+
+fn encode(line: &Line, tokenizer: &Tokenizer, refuse: impl Fn(String) -> Error) -> Result<Encoded> {
+    match line {
+        Line::Document { text } => {
+            let tokens = tokenizer.encode(text, true)?;
+            let counted = vec![true; tokens.len()];
+            Ok((tokens, counted))
+        }
+        Line::Conversation { messages } => conversation(messages, tokenizer, refuse),
+    }
+}
+
+fn joined(path: &Path, encoded: Vec<Encoded>) -> Corpus {
     let (tokens, counted): (Vec<_>, Vec<_>) = encoded.into_iter().unzip();
     let (tokens, counted) = (tokens.concat(), counted.concat());
     let all = counted.iter().all(|&counted| counted);
-    Ok(memory(path, tokens, (!all).then_some(counted)))
+    memory(path, tokens, (!all).then_some(counted))
 }
 
 /// A conversation in the model's template, of which the answers count: what stands between the prompt for an answer and its end.
-fn conversation(
-    turns: &[Turn],
-    tokenizer: &Tokenizer,
-    refuse: impl Fn(String) -> Error,
-) -> Result<(Vec<u32>, Vec<bool>)> {
+fn conversation(turns: &[Turn], tokenizer: &Tokenizer, refuse: impl Fn(String) -> Error) -> Result<Encoded> {
     let messages: Vec<Message> =
         turns.iter().map(|t| Message { role: t.role.clone(), content: t.content.clone() }).collect();
     let tokens = tokenizer.encode_chat(&messages, false)?;

@@ -25,7 +25,7 @@ impl Counter {
     /// Looks at all layers after `step` steps.
     pub(super) fn count(&mut self, decoder: &mut Decoder, step: u64) -> Result<Vec<Codes>> {
         let group = match self.weights {
-            WeightCodes::Off => return Ok(Vec::new()),
+            WeightCodes::Off | WeightCodes::F16 | WeightCodes::Bf16 => return Ok(Vec::new()),
             WeightCodes::Tensor => usize::MAX,
             WeightCodes::Group(len) => len,
         };

@@ -34,9 +34,7 @@ pub(super) const OPS: [Op; 11] = [
         let y = ops::cross_entropy(&zeros(device)?.trainable()?, &TARGETS)?;
         y.backward_from(&Tensor::zeros(device, [TARGETS.len()], DType::F32)?).map(drop)
     }),
-    op("kl_divergence", |device, _| {
-        ops::kl_divergence(&zeros(device)?, &zeros(device)?, 1.0).map(drop)
-    }),
+    op("kl_divergence", |device, _| ops::kl_divergence(&zeros(device)?, &zeros(device)?, 1.0).map(drop)),
     op("kl_divergence_backward", |device, _| {
         let y = ops::kl_divergence(&zeros(device)?.trainable()?, &zeros(device)?, 1.0)?;
         y.backward_from(&Tensor::zeros(device, [4], DType::F32)?).map(drop)
