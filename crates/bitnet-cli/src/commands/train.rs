@@ -1,6 +1,11 @@
 //! Training from a configuration.
 
-use crate::{interrupt, ui::Ui, values};
+use crate::{
+    interrupt,
+    ui::Ui,
+    values,
+    watch::{self, Watch},
+};
 use anyhow::{Context, Result, bail, ensure};
 use bitnet_core::{Device, interchange::atomic::atomic_write};
 use bitnet_training::{
@@ -12,7 +17,6 @@ use bitnet_training::{
     trainer::End,
 };
 use clap::Args;
-use indicatif::ProgressBar;
 use std::{ops::ControlFlow, path::PathBuf, process::ExitCode};
 
 /// Train a model, ternary or not, from text.
@@ -51,6 +55,9 @@ pub(crate) struct RunArgs {
     /// Threads of each pass [default: one with several workers, else one for each physical core].
     #[arg(short, long, value_name = "N", env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Show the run on the whole terminal: losses, rates and the codes of layers. `q` ends it after a checkpoint.
+    #[arg(long, env = "BITNET_DASHBOARD")]
+    dashboard: bool,
 }
 
 fn change(text: &str) -> Result<(String, String), String> {
@@ -59,6 +66,11 @@ fn change(text: &str) -> Result<(String, String), String> {
 }
 
 impl RunArgs {
+    /// Refuses what cannot be shown here.
+    pub(crate) fn check(&self, ui: &Ui) -> Result<()> {
+        watch::check(self.dashboard, ui)
+    }
+
     /// Keys that are changed.
     pub(crate) fn changes(&self) -> Vec<(String, String)> {
         self.set.clone()
@@ -120,18 +132,19 @@ impl RunArgs {
 }
 
 pub(crate) fn run(args: &TrainArgs, ui: &Ui) -> Result<ExitCode> {
+    args.how.check(ui)?;
     let config = args.how.overridden(RunConfig::read(&args.config, &args.how.set)?);
     let device = args.how.device(&config)?;
     let trainer = args.how.trainer(config, &device, None)?;
-    finish(trainer, ui)
+    finish(trainer, &args.how, ui)
 }
 
 /// Makes the rest of a run and says how it went.
-pub(crate) fn finish(mut trainer: Trainer, ui: &Ui) -> Result<ExitCode> {
+pub(crate) fn finish(mut trainer: Trainer, how: &RunArgs, ui: &Ui) -> Result<ExitCode> {
     let out = trainer.config().training.out.clone();
     introduce(&trainer, ui);
-    let mut shown = Shown::new(&trainer, ui)?;
     let writing = interrupt::writing();
+    let mut shown = Shown::new(&trainer, how, ui)?;
     let end = trainer.run(&mut |event| {
         shown.event(event);
         if writing.interrupted() || shown.failed.is_some() {
@@ -140,8 +153,8 @@ pub(crate) fn finish(mut trainer: Trainer, ui: &Ui) -> Result<ExitCode> {
             ControlFlow::Continue(())
         }
     });
+    shown.watch.close();
     drop(writing);
-    shown.bar.finish_and_clear();
     let written = write_report(&trainer);
     let end = end.with_context(|| format!("the run in {} ended", out.display()))?;
     if let Some(error) = shown.failed {
@@ -185,8 +198,7 @@ fn write_report(trainer: &Trainer) -> Result<PathBuf> {
 
 /// What people and programs are told of a run.
 struct Shown<'a> {
-    ui: &'a Ui,
-    bar: ProgressBar,
+    watch: Watch<'a>,
     log: Log,
     events: Events,
     log_every: u64,
@@ -194,15 +206,12 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn new(trainer: &Trainer, ui: &'a Ui) -> Result<Self> {
+    fn new(trainer: &Trainer, how: &RunArgs, ui: &'a Ui) -> Result<Self> {
         let t = &trainer.config().training;
-        let bar = ui.progress("training", t.steps, false);
-        bar.set_position(trainer.step_count());
-        bar.reset_eta();
+        let log = Log::open(&t.out, trainer.step_count())?;
         Ok(Self {
-            ui,
-            bar,
-            log: Log::open(&t.out, trainer.step_count())?,
+            watch: Watch::new(trainer, how.dashboard, ui)?,
+            log,
             events: Events::create(&t.out.join("tensorboard"))?,
             log_every: t.log_every,
             failed: None,
@@ -210,28 +219,16 @@ impl<'a> Shown<'a> {
     }
 
     fn event(&mut self, event: &Event) {
+        self.watch.event(event);
         if let Event::Evaluated { step, evaluation, best } = event {
-            let best = if *best { ", the best so far" } else { "" };
-            self.say(&format!(
-                "step {step}: {:.4} nats a token, {:.4} bits a byte{best}",
-                evaluation.nats, evaluation.bits_per_byte
-            ));
+            self.watch.say(&watch::evaluated(*step, evaluation, *best));
         }
         if let Event::Skipped { step, what } = event {
-            self.say(&format!("step {step}: the {what} is not finite; the weights stay as they are"));
-        }
-        if let Event::Step(step) = event {
-            self.bar.set_position(step.step);
-            let rate = step.tokens as f64 / step.seconds.max(1e-9);
-            self.bar.set_message(format!("loss {:.4} · {rate:.0} tok/s", step.loss));
+            self.watch.say(&watch::skipped(*step, what));
         }
         if let Err(error) = self.record(event) {
             self.failed.get_or_insert(error);
         }
-    }
-
-    fn say(&self, text: &str) {
-        self.bar.suspend(|| self.ui.line(text));
     }
 
     fn record(&mut self, event: &Event) -> bitnet_training::Result<()> {
@@ -256,7 +253,7 @@ fn scalars(step: &Step) -> Vec<(&'static str, f64)> {
         ("train/learning_rate", step.lr),
         ("train/weight_decay", step.weight_decay),
         ("train/gradient_norm", step.gradient_norm),
-        ("train/tokens_per_second", step.tokens as f64 / step.seconds.max(1e-9)),
+        ("train/tokens_per_second", watch::rate(step)),
     ];
     let mean = |of: fn(&Codes) -> f64| step.layers.iter().map(of).sum::<f64>() / step.layers.len() as f64;
     if !step.layers.is_empty() {
