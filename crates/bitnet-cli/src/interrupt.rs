@@ -1,5 +1,6 @@
 //! Ctrl-C: it ends the text that is being written; a second one, or one while nothing is written, ends the program.
 
+use crate::dashboard;
 use std::{
     process,
     sync::{
@@ -20,7 +21,7 @@ pub(crate) struct Writing(());
 pub(crate) fn writing() -> Writing {
     static WATCH: Once = Once::new();
     // Without a handler Ctrl-C ends the program, as it does by default.
-    WATCH.call_once(|| drop(ctrlc::set_handler(take)));
+    WATCH.call_once(|| drop(ctrlc::set_handler(press)));
     PRESSED.store(false, SeqCst);
     WRITING.store(true, SeqCst);
     Writing(())
@@ -31,17 +32,24 @@ pub(crate) fn conversing() {
     CONVERSING.store(true, SeqCst);
 }
 
-fn take() {
+/// What Ctrl-C does, for those who read it as a key.
+pub(crate) fn press() {
     let again = PRESSED.swap(true, SeqCst);
     if again || !(WRITING.load(SeqCst) || CONVERSING.load(SeqCst)) {
+        dashboard::leave();
         process::exit(130);
     }
+}
+
+/// Whether the text is to end.
+pub(crate) fn pressed() -> bool {
+    PRESSED.load(SeqCst)
 }
 
 impl Writing {
     /// Whether the text is to end.
     pub(crate) fn interrupted(&self) -> bool {
-        PRESSED.load(SeqCst)
+        pressed()
     }
 }
 

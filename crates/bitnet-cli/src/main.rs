@@ -9,6 +9,7 @@ macro_rules! outln {
 
 mod args;
 mod commands;
+mod dashboard;
 mod interrupt;
 mod llama;
 mod npy;
@@ -17,6 +18,7 @@ mod twins;
 mod ui;
 mod usage;
 mod values;
+mod watch;
 
 use clap::{Arg, CommandFactory, Parser};
 use std::process::ExitCode;

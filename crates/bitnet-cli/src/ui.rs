@@ -102,6 +102,16 @@ impl Ui {
         Self { color: false, terminal: false }
     }
 
+    /// Whether stderr is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Whether stderr has colors.
+    pub(crate) fn has_color(&self) -> bool {
+        self.color
+    }
+
     fn paint(&self, code: &str, text: &str) -> String {
         if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

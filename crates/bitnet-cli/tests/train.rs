@@ -201,6 +201,23 @@ fn what_is_wrong_with_a_run_is_said_by_name() {
 }
 
 #[test]
+fn a_dashboard_is_refused_without_a_terminal() {
+    let dir = folder();
+    let dir = dir.path();
+    tuning(dir);
+    let told = |run: Command| {
+        let error = refusal(run);
+        assert!(["--dashboard", "stderr", "leave it out"].iter().all(|part| error.contains(part)), "{error}");
+    };
+    told(train(dir, &["--dashboard"]));
+    told(finetune(dir, "run", &["--dashboard"]));
+    let mut twin = train(dir, &[]);
+    twin.env("BITNET_DASHBOARD", "yes");
+    told(twin);
+    assert!(!dir.join("run").exists());
+}
+
+#[test]
 fn tokenizers_are_made_from_text_and_trained_with() {
     let dir = folder();
     let dir = dir.path();

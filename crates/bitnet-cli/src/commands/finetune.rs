@@ -47,6 +47,7 @@ pub(crate) struct FinetuneArgs {
 }
 
 pub(crate) fn run(args: &FinetuneArgs, ui: &Ui) -> Result<ExitCode> {
+    args.how.check(ui)?;
     let path = checkpoint_of(&resolve(&args.base)?)?;
     let options =
         Options { load_mode: args.files.load_mode.into(), i2s_layout: args.files.i2s_layout.format() };
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &FinetuneArgs, ui: &Ui) -> Result<ExitCode> {
     let config = args.how.overridden(config);
     let device = args.how.device(&config)?;
     if args.how.resumes() {
-        return train::finish(args.how.trainer(config, &device, None, ui)?, ui);
+        return train::finish(args.how.trainer(config, &device, None, ui)?, &args.how, ui);
     }
     let quantization = config.quantization(0);
     let decoder = if inserts {
@@ -74,7 +75,7 @@ pub(crate) fn run(args: &FinetuneArgs, ui: &Ui) -> Result<ExitCode> {
     } else {
         base.latent(quantization, &device)?
     };
-    train::finish(args.how.trainer(config, &device, Some(decoder), ui)?, ui)
+    train::finish(args.how.trainer(config, &device, Some(decoder), ui)?, &args.how, ui)
 }
 
 impl FinetuneArgs {

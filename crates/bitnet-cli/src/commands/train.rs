@@ -3,7 +3,12 @@
 mod sample;
 
 use super::eval::{self, checkpoint_of};
-use crate::{interrupt, session::resolve, ui::Ui};
+use crate::{
+    interrupt,
+    session::resolve,
+    ui::Ui,
+    watch::{self, Watch},
+};
 use anyhow::{Context, Result, bail, ensure};
 use bitnet_core::{Device, interchange::atomic::atomic_write};
 use bitnet_model::{Decoder, checkpoint::Options};
@@ -16,7 +21,6 @@ use bitnet_training::{
     trainer::End,
 };
 use clap::Args;
-use indicatif::ProgressBar;
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -59,6 +63,9 @@ pub(crate) struct RunArgs {
     /// Threads of each pass [default: one with several workers, else one for each physical core].
     #[arg(short, long, value_name = "N", env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Show the run on the whole terminal: losses, rates and the codes of layers. `q` ends it after a checkpoint.
+    #[arg(long, env = "BITNET_DASHBOARD")]
+    dashboard: bool,
 }
 
 fn change(text: &str) -> Result<(String, String), String> {
@@ -67,6 +74,11 @@ fn change(text: &str) -> Result<(String, String), String> {
 }
 
 impl RunArgs {
+    /// Refuses what cannot be shown here.
+    pub(crate) fn check(&self, ui: &Ui) -> Result<()> {
+        watch::check(self.dashboard, ui)
+    }
+
     /// Keys that are changed.
     pub(crate) fn changes(&self) -> Vec<(String, String)> {
         self.set.clone()
@@ -141,18 +153,19 @@ impl RunArgs {
 }
 
 pub(crate) fn run(args: &TrainArgs, ui: &Ui) -> Result<ExitCode> {
+    args.how.check(ui)?;
     let config = args.how.overridden(RunConfig::read(&args.config, &args.how.set)?);
     let device = args.how.device(&config)?;
     let trainer = args.how.trainer(config, &device, None, ui)?;
-    finish(trainer, ui)
+    finish(trainer, &args.how, ui)
 }
 
 /// Makes the rest of a run and says how it went.
-pub(crate) fn finish(mut trainer: Trainer, ui: &Ui) -> Result<ExitCode> {
+pub(crate) fn finish(mut trainer: Trainer, how: &RunArgs, ui: &Ui) -> Result<ExitCode> {
     let out = trainer.config().training.out.clone();
     introduce(&trainer, ui);
-    let mut shown = Shown::new(&trainer, ui)?;
     let writing = interrupt::writing();
+    let mut shown = Shown::new(&trainer, how, ui)?;
     let end = trainer.run(&mut |trainer, event| {
         shown.event(trainer, event);
         if writing.interrupted() || shown.failed.is_some() {
@@ -161,8 +174,8 @@ pub(crate) fn finish(mut trainer: Trainer, ui: &Ui) -> Result<ExitCode> {
             ControlFlow::Continue(())
         }
     });
+    shown.watch.close();
     drop(writing);
-    shown.bar.finish_and_clear();
     let written = write_report(&trainer);
     let end = end.with_context(|| format!("the run in {} ended", out.display()))?;
     if let Some(error) = shown.failed {
@@ -206,8 +219,7 @@ fn write_report(trainer: &Trainer) -> Result<PathBuf> {
 
 /// What people and programs are told of a run.
 struct Shown<'a> {
-    ui: &'a Ui,
-    bar: ProgressBar,
+    watch: Watch<'a>,
     log: Log,
     events: Events,
     log_every: u64,
@@ -215,15 +227,12 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn new(trainer: &Trainer, ui: &'a Ui) -> Result<Self> {
+    fn new(trainer: &Trainer, how: &RunArgs, ui: &'a Ui) -> Result<Self> {
         let t = &trainer.config().training;
-        let bar = ui.progress("training", t.steps, false);
-        bar.set_position(trainer.step_count());
-        bar.reset_eta();
+        let log = Log::open(&t.out, trainer.step_count())?;
         Ok(Self {
-            ui,
-            bar,
-            log: Log::open(&t.out, trainer.step_count())?,
+            watch: Watch::new(trainer, how.dashboard, ui)?,
+            log,
             events: Events::create(&t.out.join("tensorboard"))?,
             log_every: t.log_every,
             failed: None,
@@ -231,37 +240,28 @@ impl<'a> Shown<'a> {
     }
 
     fn event(&mut self, trainer: &Trainer, event: &Event) {
+        self.watch.event(event);
         if let Event::Evaluated { step, evaluation, best } = event {
-            let best = if *best { ", the best so far" } else { "" };
-            self.say(&format!(
-                "step {step}: {:.4} nats a token, {:.4} bits a byte{best}",
-                evaluation.nats, evaluation.bits_per_byte
-            ));
+            self.watch.say(&watch::evaluated(*step, evaluation, *best));
         }
         if let Event::Skipped { step, what } = event {
-            self.say(&format!("step {step}: the {what} is not finite; the weights stay as they are"));
-        }
-        if let Event::Step(step) = event {
-            self.bar.set_position(step.step);
-            let rate = step.tokens as f64 / step.seconds.max(1e-9);
-            self.bar.set_message(format!("loss {:.4} · {rate:.0} tok/s", step.loss));
+            self.watch.say(&watch::skipped(*step, what));
         }
         let mut recorded = self.record(event);
         if let Event::Evaluated { step, .. } = event
             && trainer.config().training.sample_tokens > 0
         {
             match sample::sample(trainer) {
-                Ok(text) => recorded = recorded.and_then(|()| self.log.sample(*step, &text)),
-                Err(error) => self.say(&format!("step {step}: no sample: {error:#}")),
+                Ok(text) => {
+                    self.watch.say(&watch::written(*step, &text));
+                    recorded = recorded.and_then(|()| self.log.sample(*step, &text));
+                }
+                Err(error) => self.watch.say(&format!("step {step}: no sample: {error:#}")),
             }
         }
         if let Err(error) = recorded {
             self.failed.get_or_insert(error);
         }
-    }
-
-    fn say(&self, text: &str) {
-        self.bar.suspend(|| self.ui.line(text));
     }
 
     fn record(&mut self, event: &Event) -> bitnet_training::Result<()> {
@@ -286,7 +286,7 @@ fn scalars(step: &Step) -> Vec<(&'static str, f64)> {
         ("train/learning_rate", step.lr),
         ("train/weight_decay", step.weight_decay),
         ("train/gradient_norm", step.gradient_norm),
-        ("train/tokens_per_second", step.tokens as f64 / step.seconds.max(1e-9)),
+        ("train/tokens_per_second", watch::rate(step)),
     ];
     let mean = |of: fn(&Codes) -> f64| step.layers.iter().map(of).sum::<f64>() / step.layers.len() as f64;
     if !step.layers.is_empty() {
