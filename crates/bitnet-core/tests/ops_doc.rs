@@ -154,8 +154,8 @@ Over float32 rows, the same bits on every CPU tier (`crates/bitnet-core/tests/ke
 ## Of training
 
 Over float32, against PyTorch and between tiers in `crates/bitnet-core/tests/training_ops.rs` and `kernels/`. With gradients: `linear`,
-`causal_attention` (both within rounding between tiers), `cross_entropy`, `kl_divergence`, and `fake_quantize`, `fake_ternarize` and
-`fake_cast`, whose gradients pass straight through. Without: `adam`.
+`causal_attention` (both within rounding between tiers), `cross_entropy`, `kl_divergence`, and `bit_linear`, `fake_quantize`,
+`fake_ternarize` and `fake_cast`, whose gradients pass straight through. Without: `adam`.
 
 ## Linear algebra
 

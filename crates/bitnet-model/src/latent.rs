@@ -303,9 +303,7 @@ impl Latent {
             (WeightCodes::Off, ActivationCodes::Off) => {
                 Ok(Linear::Dense(PackedTensor::from_rows(&self.weight.detach())?))
             }
-            (WeightCodes::Tensor, ActivationCodes::Int8) => {
-                Ok(Linear::Ternary(packed(&self.codes()?, self.weight.device())?))
-            }
+            (WeightCodes::Tensor, ActivationCodes::Int8) => Ok(Linear::Ternary(self.packed()?)),
             (weights, activations) => {
                 let reason = format!(
                     "weights rounded by {weights:?} with activations by {activations:?} have no packed form; train with one scale a \
@@ -316,11 +314,12 @@ impl Latent {
         }
     }
 
-    /// The codes of the weight.
-    fn codes(&self) -> Result<Ternary> {
+    /// The ternary codes of the weight, with one scale for the matrix.
+    pub(crate) fn packed(&self) -> bitnet_core::Result<PackedTensor> {
         let weights = self.weight.to_vec::<f32>()?;
         let mut codes = vec![0i8; weights.len()];
         let scales = Scales::Tensor(ternary::ternarize(&weights, &mut codes));
-        Ok(Ternary { rows: self.weight.shape().rows(), cols: self.weight.shape().last(), codes, scales })
+        let (rows, cols) = (self.weight.shape().rows(), self.weight.shape().last());
+        packed(&Ternary { rows, cols, codes, scales }, self.weight.device())
     }
 }

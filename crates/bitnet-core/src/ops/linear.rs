@@ -28,7 +28,7 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     }))
 }
 
-fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(super) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut y = Tensor::empty(a.device(), [a.shape().dims()[0], b.shape().last()], DType::F32)?;
     a.device().backend().matmul(a.view(), b.view(), y.view_mut("linear")?)?;
     Ok(y)

@@ -135,6 +135,9 @@ impl Linear {
         match self {
             Self::Ternary(w) => ops::bit_matmul(x.codes()?, w),
             Self::Dense(w) => ops::matmul_t(x.tensor, w),
+            Self::Latent(w) if w.quantization == Quantization::BITNET => {
+                ops::bit_linear(x.tensor, x.codes()?, &w.weight, &w.packed()?)
+            }
             Self::Latent(w) => ops::linear(&x.rounded(&w.quantization)?, &w.quantization.weight(&w.weight)?),
         }
     }
