@@ -10,7 +10,9 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -145,12 +147,79 @@ fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
     child.wait().unwrap();
     succeed(train(broken.path(), &["--resume"]));
     assert!(bytes(broken.path(), 30) == bytes(whole.path(), 30));
-    let losses = |dir: &Path| {
-        let log = fs::read_to_string(dir.join("run/log.jsonl")).unwrap();
-        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.map(|line| (line["step"].clone(), line["loss"].clone())).collect::<Vec<_>>()
-    };
-    assert_eq!(losses(broken.path()), losses(whole.path()));
+    assert_eq!(logged(broken.path()), logged(whole.path()));
+}
+
+/// Steps and losses that the log tells of.
+fn logged(dir: &Path) -> Vec<(Value, Value)> {
+    let log = fs::read_to_string(dir.join("run/log.jsonl")).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.map(|line| (line["step"].clone(), line["loss"].clone())).collect()
+}
+
+/// How many steps are in the log, which may be in the middle of being written.
+fn steps_logged(dir: &Path) -> usize {
+    let log = fs::read_to_string(dir.join("run/log.jsonl")).unwrap_or_default();
+    log.matches(r#""event":"step""#).count()
+}
+
+/// Names in the output folder, hidden ones too.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("run")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Whether `is_over` was true before `limit` was.
+fn poll(limit: Duration, mut is_over: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while !is_over() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+/// Ends a run by SIGKILL when its log has a step more than `steps`, `delay` later or at the next step; false where the run was done before.
+fn kill_after_a_step(dir: &Path, mut run: Child, steps: usize, delay: Duration) -> bool {
+    let stepped = |by: usize| steps_logged(dir) >= steps + by;
+    let mut ended = None;
+    let moved = poll(Duration::from_secs(60), || {
+        ended = run.try_wait().unwrap();
+        stepped(1) || ended.is_some()
+    });
+    poll(delay, || stepped(2));
+    run.kill().unwrap();
+    assert!(moved, "no step in a minute");
+    assert!(ended.is_none_or(|status| status.success()), "{ended:?}");
+    !run.wait().unwrap().success()
+}
+
+/// A kill falls into the writing of a checkpoint, the removal of an old one, an evaluation or the step after, as the delay has it.
+#[test]
+fn a_run_that_is_killed_at_every_step_ends_with_the_same_bytes() {
+    const STEPS: u64 = 12;
+    let (whole, broken) = (folder(), folder());
+    let steps = format!("training.steps={STEPS}");
+    let set = ["--set", &steps, "--set", "training.checkpoint_every=1", "--set", "training.eval_every=5"];
+    succeed(train(whole.path(), &set));
+    let dir = broken.path();
+    let delays = (0..).map(|i| Duration::from_millis(i * 8 % 21));
+    let killed = delays.take_while(|&delay| {
+        let steps = steps_logged(dir);
+        // Killed before its first checkpoint, a run starts again.
+        let resume = steps > 0 && names(dir).iter().any(|name| name.starts_with("checkpoint-"));
+        let args = [&set[..], if resume { &["--resume"] } else { &[] }].concat();
+        let run = train(dir, &args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        kill_after_a_step(dir, run, steps, delay)
+    });
+    assert!(killed.count() as u64 >= STEPS / 2);
+    assert!(bytes(dir, STEPS) == bytes(whole.path(), STEPS));
+    assert_eq!(logged(dir), logged(whole.path()));
+    assert_eq!(names(dir), names(whole.path()));
 }
 
 #[cfg(unix)]

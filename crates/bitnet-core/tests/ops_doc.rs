@@ -169,7 +169,8 @@ fn page() -> String {
     let mut text = String::from(
         "# What the tensor ops take\n\nMade by trying every op (`crates/bitnet-core/tests/ops_doc.rs`, which also checks that this page \
          is fresh).\nEvery op runs on every device: what a backend does not bring itself runs on the scalar reference of the host, and \
-         is counted.\nThe CPU brings all of them. Integers are exact and wrap; floats are computed in f32.\n\n",
+         is counted.\nThe CPU brings all of them. Integers are exact and wrap; floats are computed in f32.\nEvery gradient is compared \
+         with central differences in f64 (`crates/bitnet-core/tests/gradients/`).\n\n",
     );
     let sections = [
         ("Element by element", elementwise()),

@@ -223,60 +223,6 @@ fn large_permuted_tensors_are_copied_on_every_tier() {
     }
 }
 
-/// Central differences of `f` at `x`, weighted by `seed`.
-fn differences(f: impl Fn(&Tensor) -> Tensor, x: &[f32], dims: &[usize], seed: &Tensor) -> Vec<f64> {
-    let value = |x: &[f32]| {
-        let y = f(&Tensor::from_slice(&device(), dims, x).unwrap());
-        let products = y.mul(seed).unwrap().to_vec::<f32>().unwrap();
-        products.into_iter().map(f64::from).sum::<f64>()
-    };
-    let step = 1e-2f32;
-    (0..x.len())
-        .map(|i| {
-            let (mut up, mut down) = (x.to_vec(), x.to_vec());
-            (up[i], down[i]) = (x[i] + step, x[i] - step);
-            (value(&up) - value(&down)) / f64::from(up[i] - down[i])
-        })
-        .collect()
-}
-
-type Function = fn(&Tensor) -> Tensor;
-
-#[test]
-fn gradients_are_central_differences() {
-    let cases: [(&str, Function); 12] = [
-        ("silu", |x| x.silu().unwrap()),
-        ("gelu", |x| x.gelu().unwrap()),
-        ("tanh", |x| x.tanh().unwrap()),
-        ("softplus", |x| x.softplus().unwrap()),
-        ("division", |x| x.add_scalar(3.0).unwrap().recip().unwrap().div(&x.exp().unwrap()).unwrap()),
-        ("softmax", |x| x.softmax(1).unwrap()),
-        ("logsumexp", |x| x.logsumexp(0, false).unwrap()),
-        ("variance", |x| x.var(1, 1, true).unwrap()),
-        ("matmul", |x| x.matmul(&x.t().unwrap()).unwrap()),
-        ("strided", |x| x.t().unwrap().slice(0, 0, 4, 2).unwrap().square().unwrap()),
-        ("broadcast", |x| x.sub(&x.mean(0, true).unwrap()).unwrap().mul(x).unwrap()),
-        ("cumsum", |x| x.cumsum(1).unwrap().square().unwrap()),
-    ];
-    let dims = [3, 4];
-    let data: Vec<f32> = (0..12).map(|i| ((i * 7 % 12) as f32 - 5.5) * 0.21).collect();
-    for (name, f) in cases {
-        let x = Tensor::from_slice(&device(), dims, &data).unwrap().trainable().unwrap();
-        let y = f(&x);
-        let weights: Vec<f32> = (0..y.shape().len()).map(|i| (i as f32 * 1.7).sin() + 0.3).collect();
-        let seed = Tensor::from_slice(&device(), y.shape(), &weights).unwrap();
-        let got = y.backward_from(&seed).unwrap().of(&x).unwrap().to_vec::<f32>().unwrap();
-        let expected = differences(f, &data, &dims, &seed);
-        for (got, expected) in got.iter().zip(&expected) {
-            // The differences are off by the third derivative times a step squared, and by roundings over a step.
-            assert!(
-                (f64::from(*got) - expected).abs() < 2e-3 * (1.0 + expected.abs()),
-                "{name}: {got} {expected}"
-            );
-        }
-    }
-}
-
 #[test]
 fn wrong_operands_are_refused() {
     let device = device();

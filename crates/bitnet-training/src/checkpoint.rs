@@ -255,8 +255,9 @@ pub fn sweep(out: &Path) -> Result<()> {
     for entry in fs::read_dir(out).map_err(Error::io(out))?.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(".tmp") && path.is_dir() {
-            fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            let remove = if path.is_dir() { fs::remove_dir_all } else { fs::remove_file };
+            remove(&path).map_err(Error::io(&path))?;
         }
     }
     Ok(())

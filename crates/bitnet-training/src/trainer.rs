@@ -162,6 +162,7 @@ impl Trainer {
         let decoder = saved.latent(config.quantization(0))?;
         let mut trainer = Self::new(config, device, Some(decoder))?;
         trainer.restore(saved, &path)?;
+        trainer.prune()?;
         Ok(trainer)
     }
 
@@ -371,8 +372,13 @@ impl Trainer {
             self.progress,
             (&self.fingerprints, self.teacher.as_ref().map(Teacher::fingerprint)),
         )?;
-        checkpoint::prune(&self.config.training.out, self.config.training.keep, self.progress.best_step)?;
+        self.prune()?;
         Ok(path)
+    }
+
+    /// Removes the checkpoints that are too old.
+    fn prune(&self) -> Result<()> {
+        checkpoint::prune(&self.config.training.out, self.config.training.keep, self.progress.best_step)
     }
 
     /// Makes the steps that are left, evaluating and saving as the configuration says, and at the end. `watch` is told everything and may stop

@@ -8,8 +8,16 @@ use bitnet_core::{Device, Tensor};
 use bitnet_model::{Checkpoint, Decoder, checkpoint::Options, layers::Quantization};
 use bitnet_training::{Error, Trainer, checkpoint, progress::Event, trainer::End};
 use small::{config, device, losses, model_bytes, refusal, run, steps, text};
-use std::{fs, ops::ControlFlow};
+use std::{fs, ops::ControlFlow, path::Path};
 use tempfile::TempDir;
+
+/// Names in the output folder, hidden ones too.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("run")).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
 
 #[test]
 fn a_run_learns_and_its_checkpoint_is_a_model() {
@@ -75,10 +83,25 @@ fn what_was_half_written_is_removed_and_the_checkpoint_before_is_continued() {
     let half = broken.path().join("run/.x.tmp");
     fs::create_dir(&half).unwrap();
     fs::write(half.join("model.safetensors"), "half").unwrap();
+    fs::write(broken.path().join("run/.y.tmp"), "half").unwrap();
     let mut second = Trainer::resume(config(broken.path(), &[]), &device()).unwrap();
-    assert_eq!((second.step_count(), half.exists()), (30, false));
+    assert_eq!(second.step_count(), 30);
+    assert_eq!(names(broken.path()), ["checkpoint-00000020", "checkpoint-00000030"]);
     run(&mut second, u64::MAX);
     assert!(model_bytes(broken.path()) == model_bytes(whole.path()));
+}
+
+/// A process that is killed after its last checkpoint leaves older ones, of which it may have removed a part.
+#[test]
+fn what_was_half_removed_is_removed() {
+    let dir = TempDir::new().unwrap();
+    run(&mut Trainer::new(config(dir.path(), &[]), &device(), None).unwrap(), u64::MAX);
+    let kept = names(dir.path());
+    let half = dir.path().join("run/checkpoint-00000010");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join("config.json"), "{}").unwrap();
+    let trainer = Trainer::resume(config(dir.path(), &[]), &device()).unwrap();
+    assert_eq!((trainer.step_count(), names(dir.path())), (40, kept));
 }
 
 #[test]
@@ -104,13 +127,8 @@ fn old_checkpoints_are_removed_but_not_the_best() {
     let changes = [("training.checkpoint_every", "5"), ("training.eval_every", "5"), ("schedule.lr", "0.0")];
     let mut trainer = Trainer::new(config(dir.path(), &changes), &device(), None).unwrap();
     run(&mut trainer, u64::MAX);
-    let mut left: Vec<_> = fs::read_dir(dir.path().join("run"))
-        .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .collect();
-    left.sort();
     // Without a learning rate the first evaluation stays the best.
-    assert_eq!(left, ["checkpoint-00000005", "checkpoint-00000035", "checkpoint-00000040"]);
+    assert_eq!(names(dir.path()), ["checkpoint-00000005", "checkpoint-00000035", "checkpoint-00000040"]);
 }
 
 #[test]
