@@ -12,9 +12,13 @@ use crate::{
     },
 };
 use bitnet_core::{
-    DType, Device, Error as CoreError, PackedTensor, Tensor, autograd::recompute, ops::PagedSpan, random::Rng,
+    DType, Device, Error as CoreError, PackedTensor, Tensor,
+    autograd::recompute,
+    ops::{PagedSpan, Rounded, fake_ternarize},
+    random::Rng,
 };
 use bitnet_quant::{Scales, Ternary, ternary};
+use std::sync::Arc;
 
 /// Standard deviation of new weights, as transformers' `initializer_range`.
 const DEVIATION: f32 = 0.02;
@@ -82,6 +86,21 @@ impl Decoder {
                 latent.quantization.lambda = lambda;
             }
         }
+    }
+
+    /// Rounds the ternary weights for all passes to come, until the weights are visited again.
+    ///
+    /// # Errors
+    /// Where the device has no memory left.
+    pub fn round(&mut self) -> Result<()> {
+        for linear in self.layers.iter_mut().flat_map(Layer::linears_mut) {
+            if let Linear::Latent(latent) = linear
+                && latent.quantization == Quantization::BITNET
+            {
+                latent.rounded = Some(Arc::new(latent.rounded()?));
+            }
+        }
+        Ok(())
     }
 
     /// The decoder that is shipped: ternary codes where training rounds to them, f32 elsewhere.
@@ -234,7 +253,11 @@ impl Checkpoint {
 fn layer(config: &Config, quantization: Quantization, values: &mut Values<'_>) -> Result<Layer> {
     let mut linear = |name: &str| {
         let (rows, cols) = projection_shape(config, name);
-        Ok::<_, crate::Error>(Linear::Latent(Latent { weight: values(name, &[rows, cols])?, quantization }))
+        Ok::<_, crate::Error>(Linear::Latent(Latent {
+            weight: values(name, &[rows, cols])?,
+            quantization,
+            rounded: None,
+        }))
     };
     let [q, k, v, o] = [
         linear("self_attn.q_proj")?,
@@ -283,7 +306,10 @@ fn linear_weight<E>(
     visit: &mut dyn FnMut(&str, &mut Tensor) -> Result<(), E>,
 ) -> Result<(), E> {
     match linear {
-        Linear::Latent(latent) => visit(name, &mut latent.weight),
+        Linear::Latent(latent) => {
+            latent.rounded = None;
+            visit(name, &mut latent.weight)
+        }
         Linear::Ternary(_) | Linear::Dense(_) => Ok(()),
     }
 }
@@ -314,12 +340,27 @@ impl Latent {
         }
     }
 
+    /// The weight as training computes with it.
+    pub(crate) fn rounded(&self) -> bitnet_core::Result<Rounded> {
+        let values = fake_ternarize(&self.weight.detach(), None)?;
+        let packed = self.pack(&values)?;
+        Ok(Rounded { values, packed })
+    }
+
     /// The ternary codes of the weight, with one scale for the matrix.
-    pub(crate) fn packed(&self) -> bitnet_core::Result<PackedTensor> {
-        let weights = self.weight.to_vec::<f32>()?;
-        let mut codes = vec![0i8; weights.len()];
-        let scales = Scales::Tensor(ternary::ternarize(&weights, &mut codes));
+    fn packed(&self) -> bitnet_core::Result<PackedTensor> {
+        self.pack(&fake_ternarize(&self.weight.detach(), None)?)
+    }
+
+    /// Packs the codes that `values` are the meaning of.
+    fn pack(&self, values: &Tensor) -> bitnet_core::Result<PackedTensor> {
+        let values = values.to_vec::<f32>()?;
+        // All that are not zero have the scale for their magnitude; zeros go with that of a matrix of zeros. As integers the magnitudes keep their
+        // order and NaN is the largest.
+        let largest = values.iter().fold(0, |most, value| (value.to_bits() & 0x7fff_ffff).max(most));
+        let scale = if largest == 0 { 1.0 / ternary::factor(0.0) } else { f32::from_bits(largest) };
+        let codes = values.iter().map(|value| i8::from(*value > 0.0) - i8::from(*value < 0.0)).collect();
         let (rows, cols) = (self.weight.shape().rows(), self.weight.shape().last());
-        packed(&Ternary { rows, cols, codes, scales }, self.weight.device())
+        packed(&Ternary { rows, cols, codes, scales: Scales::Tensor(scale) }, self.weight.device())
     }
 }

@@ -15,7 +15,7 @@ pub struct DistillationConfig {
     /// A Hugging Face folder, a GGUF file, or the output folder of a run, with the tokenizer of the run.
     pub teacher: PathBuf,
     /// Weight of the divergence from the teacher's probabilities.
-    #[serde(default = "one")]
+    #[serde(default = "ten")]
     pub logits: f64,
     /// What logits are divided by before they are compared.
     #[serde(default = "five")]
@@ -29,8 +29,8 @@ pub struct DistillationConfig {
     pub relation_heads: Option<usize>,
 }
 
-fn one() -> f64 {
-    1.0
+fn ten() -> f64 {
+    10.0
 }
 fn five() -> f64 {
     5.0

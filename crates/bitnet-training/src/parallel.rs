@@ -93,6 +93,10 @@ fn leaves(decoder: &Decoder) -> Result<(Vec<Tensor>, Decoder)> {
         leaves.push(w.clone());
         Ok::<(), Error>(())
     })?;
+    // A layer that is computed again rounds its weights again, and nothing is kept.
+    if !model.recompute {
+        model.round()?;
+    }
     Ok((leaves, model))
 }
 

@@ -5,7 +5,11 @@
 mod small;
 
 use bitnet_core::{Device, Tensor};
-use bitnet_model::{Checkpoint, Decoder, checkpoint::Options, layers::Quantization};
+use bitnet_model::{
+    Checkpoint, Decoder,
+    checkpoint::Options,
+    layers::{Linear, Quantization},
+};
 use bitnet_training::{Error, Trainer, checkpoint, progress::Event, trainer::End};
 use small::{config, device, losses, model_bytes, refusal, run, steps, text};
 use std::{fs, ops::ControlFlow, path::Path};
@@ -148,7 +152,12 @@ fn a_loss_that_is_no_number_leaves_the_weights_and_ends_the_run() {
     run(&mut trainer, 10);
     let good = model_bytes(dir.path());
     let mut broken = trainer.decoder().clone();
-    broken.norm.weight = broken.norm.weight.mul_scalar(f64::NAN).unwrap();
+    broken.layers[0].mlp.gate = {
+        let mut whole = broken.layers[0].mlp.gate.clone();
+        let Linear::Latent(latent) = &mut whole else { panic!("{whole:?}") };
+        latent.weight = latent.weight.mul_scalar(f64::NAN).unwrap();
+        whole
+    };
     let mut config = config;
     config.training.checkpoint_every = 0;
     let mut trainer = Trainer::new(config, &device(), Some(broken)).unwrap();
@@ -266,8 +275,10 @@ fn ids_beyond_the_vocabulary_are_refused_by_place() {
     assert!(error.contains("token 7 is 3"), "{error}");
 }
 
-/// All weights by name.
-fn weights(decoder: &Decoder) -> Vec<(String, Vec<f32>)> {
+/// A weight by its name.
+type Weight = (String, Vec<f32>);
+
+fn weights(decoder: &Decoder) -> Vec<Weight> {
     let (mut decoder, mut all) = (decoder.clone(), Vec::new());
     let mut collect = |name: &str, w: &mut Tensor| {
         all.push((name.to_owned(), w.to_vec::<f32>()?));
@@ -286,7 +297,7 @@ fn a_group_follows_at_its_own_rate_or_not_at_all() {
         let before = weights(trainer.decoder());
         trainer.step().unwrap();
         let after = weights(trainer.decoder());
-        let far = |(before, after): (&(String, Vec<f32>), &(String, Vec<f32>))| {
+        let far = |(before, after): (&Weight, &Weight)| {
             let off = before.1.iter().zip(&after.1).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
             (before.0.clone(), off / before.1.len() as f64)
         };

@@ -1,24 +1,36 @@
 //! A ternary layer to train: forward in the integers of inference, backward with what the codes mean.
 
-use super::{Codes, bit_matmul, expect_floats, expect_shape, fake_quantize, fake_ternarize, linear::product};
+use super::{Codes, bit_matmul, expect_floats, expect_shape, fake_quantize, linear::product};
 use crate::{PackedTensor, Result, Tensor, autograd::record};
 
-/// `x: [T, C]` · `weight: [O, C]` transposed -> `[T, O]`, both rounded: `codes` are those of `x`, `packed` those of `weight` with one absmean
-/// scale. The gradients pass the rounding straight through, as those of [`fake_quantize()`] and [`fake_ternarize()`].
+/// A weight `[O, C]` rounded to absmean ternary codes with one scale.
+#[derive(Clone, Debug)]
+pub struct Rounded {
+    /// What the codes mean, `[O, C]`, as [`fake_ternarize`](super::fake_ternarize()) gives it.
+    pub values: Tensor,
+    /// The codes.
+    pub packed: PackedTensor,
+}
+
+/// `x: [T, C]` · `weight: [O, C]` transposed -> `[T, O]`, both rounded: `codes` are those of `x`, `rounded` is the weight. The gradients pass
+/// the rounding straight through, as those of [`fake_quantize()`] and [`fake_ternarize`](super::fake_ternarize()).
 ///
 /// # Errors
 /// Where shapes differ, the elements are not f32, the matrix is not ternary, or the device fails.
-pub fn bit_linear(x: &Tensor, codes: &Codes, weight: &Tensor, packed: &PackedTensor) -> Result<Tensor> {
+pub fn bit_linear(x: &Tensor, codes: &Codes, weight: &Tensor, rounded: &Rounded) -> Result<Tensor> {
     let op = "bit_linear";
+    let shape = [rounded.packed.rows(), rounded.packed.cols()];
     expect_floats(op, x)?;
     expect_floats(op, weight)?;
-    expect_shape(op, x, [codes.scales.shape().len(), packed.cols()])?;
-    expect_shape(op, weight, [packed.rows(), packed.cols()])?;
-    let y = bit_matmul(codes, packed)?;
+    expect_shape(op, x, [codes.scales.shape().len(), shape[1]])?;
+    expect_shape(op, weight, shape)?;
+    expect_shape(op, &rounded.values, shape)?;
+    let y = bit_matmul(codes, &rounded.packed)?;
     Ok(record(y, [x, weight], || {
-        let (wanted, x, weight) = ([x.is_trainable(), weight.is_trainable()], x.detach(), weight.detach());
+        let (wanted, x) = ([x.is_trainable(), weight.is_trainable()], x.detach());
+        let values = rounded.values.detach();
         move |dy: &Tensor| {
-            let by_x = || product(dy, &fake_ternarize(&weight, None)?);
+            let by_x = || product(dy, &values);
             let by_weight = || product(&dy.t()?, &fake_quantize(&x)?);
             Ok([wanted[0].then(by_x).transpose()?, wanted[1].then(by_weight).transpose()?])
         }

@@ -38,7 +38,7 @@ pub use adam::{Adam, adam};
 pub use add::add_to;
 pub use attention::{PagedSpan, attention, kv_store};
 pub use binary::{Binary, binary, binary_assign};
-pub use bit_linear::bit_linear;
+pub use bit_linear::{Rounded, bit_linear};
 pub use bit_matmul::bit_matmul;
 pub use causal_attention::causal_attention;
 pub use compare::{Compare, compare};

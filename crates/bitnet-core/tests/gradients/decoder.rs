@@ -83,8 +83,11 @@ fn bit_linear(x: &[Tensor]) -> Result<Tensor> {
         Tensor::from_slice(x[1].device(), [4 * 32], &bytes)?,
         Tensor::from_slice(x[1].device(), [1], &[scale])?,
     );
-    let packed = PackedTensor::ternary(4, 17, data, scale)?;
-    ops::bit_linear(&x[0], &ops::Codes::quantize(&x[0].detach())?, &x[1], &packed)
+    let rounded = ops::Rounded {
+        values: ops::fake_ternarize(&x[1].detach(), None)?,
+        packed: PackedTensor::ternary(4, 17, data, scale)?,
+    };
+    ops::bit_linear(&x[0], &ops::Codes::quantize(&x[0].detach())?, &x[1], &rounded)
 }
 
 /// What has the gradients that pass the rounding: each operand as it is, times the other one rounded.

@@ -2,10 +2,10 @@
 
 use bitnet_core::{
     DType, PackedTensor, Result, Tensor,
-    ops::{self, Codes},
+    ops::{self, Codes, Rounded},
 };
 use serde::{Deserialize, Serialize};
-use std::cell::OnceCell;
+use std::{cell::OnceCell, sync::Arc};
 
 /// A weight `[O, C]` without bias.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Latent {
     pub weight: Tensor,
     /// How weight and input are rounded.
     pub quantization: Quantization,
+    /// The weight as it is rounded, where it was rounded for several passes.
+    pub(crate) rounded: Option<Arc<Rounded>>,
 }
 
 /// How a latent weight and its input are rounded, with gradients that pass straight through.
@@ -136,7 +138,8 @@ impl Linear {
             Self::Ternary(w) => ops::bit_matmul(x.codes()?, w),
             Self::Dense(w) => ops::matmul_t(x.tensor, w),
             Self::Latent(w) if w.quantization == Quantization::BITNET => {
-                ops::bit_linear(x.tensor, x.codes()?, &w.weight, &w.packed()?)
+                let rounded = w.rounded.clone().map_or_else(|| w.rounded().map(Arc::new), Ok)?;
+                ops::bit_linear(x.tensor, x.codes()?, &w.weight, &rounded)
             }
             Self::Latent(w) => ops::linear(&x.rounded(&w.quantization)?, &w.quantization.weight(&w.weight)?),
         }
