@@ -72,7 +72,9 @@ fn unpack_runs(bytes: &[u8], codes: &mut [i8], run: usize) {
 fn unpack_fixed<const RUN: usize>(bytes: &[u8], codes: &mut [i8]) {
     for (bytes, codes) in bytes.as_chunks::<RUN>().0.iter().zip(codes.chunks_exact_mut(4 * RUN)) {
         for (quarter, codes) in codes.as_chunks_mut::<RUN>().0.iter_mut().enumerate() {
-            *codes = bytes.map(|byte| field(byte, quarter));
+            for (code, &byte) in codes.iter_mut().zip(bytes) {
+                *code = field(byte, quarter);
+            }
         }
     }
 }

@@ -16,7 +16,9 @@ fn unpack(block: &[u8], codes: &mut [i8]) -> Result<(), usize> {
     let halves = block[..64].as_chunks::<32>().0;
     for (bytes, codes) in halves.iter().zip(codes.chunks_exact_mut(128)) {
         for (quarter, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            *codes = bytes.map(|byte| (byte >> (2 * quarter) & 3) as i8 - 1);
+            for (code, byte) in codes.iter_mut().zip(bytes) {
+                *code = (byte >> (2 * quarter) & 3) as i8 - 1;
+            }
         }
     }
     let any = block[..64].iter().fold(0, |any, byte| any | (byte & byte >> 1)) & 0x55;
