@@ -49,6 +49,8 @@ pub fn page(title: &str, lines: &[Line], config: &str) -> String {
         }
     };
     plot("Loss, nats a token", vec![of("training", &|s| s.loss), evaluations]);
+    let added = steps.iter().filter_map(|step| Some((step.step as f64, step.distillation?))).collect();
+    plot("What the teacher adds, a token", vec![Series { name: "teacher".into(), points: added }]);
     plot("Learning rate", vec![of("learning rate", &|s| s.lr)]);
     plot("Weight decay", vec![of("weight decay", &|s| s.weight_decay)]);
     plot("Norm of the gradient", vec![of("norm", &|s| s.gradient_norm)]);
@@ -187,7 +189,7 @@ mod tests {
             Line::Step(Step {
                 step,
                 loss: 4.0 / step as f64,
-                distillation: None,
+                distillation: (step > 5).then_some(0.25),
                 lr: 1e-3,
                 weight_decay: 0.1,
                 gradient_norm: if step == 3 { f64::NAN } else { 1.0 },
@@ -207,6 +209,7 @@ mod tests {
         let page = page("run <1>", &lines(), "lr = 1");
         for text in [
             "Loss",
+            "What the teacher adds",
             "flip",
             "layer 1",
             "1.2500 nats",

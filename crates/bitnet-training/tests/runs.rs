@@ -152,12 +152,7 @@ fn a_loss_that_is_no_number_leaves_the_weights_and_ends_the_run() {
     run(&mut trainer, 10);
     let good = model_bytes(dir.path());
     let mut broken = trainer.decoder().clone();
-    broken.layers[0].mlp.gate = {
-        let mut whole = broken.layers[0].mlp.gate.clone();
-        let Linear::Latent(latent) = &mut whole else { panic!("{whole:?}") };
-        latent.weight = latent.weight.mul_scalar(f64::NAN).unwrap();
-        whole
-    };
+    broken.norm.weight = broken.norm.weight.mul_scalar(f64::NAN).unwrap();
     let mut config = config;
     config.training.checkpoint_every = 0;
     let mut trainer = Trainer::new(config, &device(), Some(broken)).unwrap();
@@ -273,6 +268,21 @@ fn ids_beyond_the_vocabulary_are_refused_by_place() {
     write(&ids);
     let error = refusal(Trainer::new(config.clone(), &device(), None));
     assert!(error.contains("token 7 is 3"), "{error}");
+}
+
+/// A code cannot say NaN; the scale has to.
+#[test]
+fn a_ternary_weight_that_is_no_number_reaches_the_loss() {
+    let dir = TempDir::new().unwrap();
+    let trainer = Trainer::new(config(dir.path(), &[]), &device(), None).unwrap();
+    let mut broken = trainer.decoder().clone();
+    let gate = &mut broken.layers[0].mlp.gate;
+    let Linear::Latent(latent) = gate else { panic!("{gate:?}") };
+    let mut values = latent.weight.to_vec::<f32>().unwrap();
+    values[7] = f32::NAN;
+    latent.weight = Tensor::from_slice(&device(), latent.weight.shape(), &values).unwrap();
+    let mut trainer = Trainer::new(config(dir.path(), &[]), &device(), Some(broken)).unwrap();
+    assert!(matches!(trainer.step().unwrap(), Event::Skipped { what: "loss", .. }));
 }
 
 /// A weight by its name.

@@ -288,6 +288,7 @@ fn scalars(step: &Step) -> Vec<(&'static str, f64)> {
         ("train/gradient_norm", step.gradient_norm),
         ("train/tokens_per_second", watch::rate(step)),
     ];
+    values.extend(step.distillation.map(|added| ("train/distillation", added)));
     let mean = |of: fn(&Codes) -> f64| step.layers.iter().map(of).sum::<f64>() / step.layers.len() as f64;
     if !step.layers.is_empty() {
         values.extend([("codes/density", mean(|c| c.density)), ("codes/flips", mean(|c| c.flips))]);
