@@ -424,7 +424,7 @@ pub trait Backend: RawAlloc {
         })
     }
 
-    /// Softmax of `x * scale` where row `i` of each matrix sees its first `i + 1` columns, zeros elsewhere. `x, y: [.., n, n]`.
+    /// Softmax of `x * scale` where row `i` of each matrix sees its first `m - n + i + 1` columns, zeros elsewhere. `x, y: [.., n, m]`, n <= m.
     ///
     /// # Errors
     /// Where the device fails.

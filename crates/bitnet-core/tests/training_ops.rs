@@ -135,6 +135,56 @@ fn attention_has_the_gradients_of_pytorch() {
     }
 }
 
+/// The same of plain ops: every score, those of later tokens taken away.
+fn whole_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let &[tokens, heads, dim] = q.shape().dims() else { unreachable!() };
+    let kv_heads = k.shape().dims()[1];
+    let of_heads = |x: &Tensor| x.unsqueeze(1)?.permute(&[2, 1, 0, 3]);
+    let q = q.reshape([tokens, kv_heads, heads / kv_heads, dim])?.permute(&[1, 2, 0, 3])?;
+    let scores = q.matmul(&of_heads(k)?.transpose(-2, -1)?)?.mul_scalar(1.0 / (dim as f64).sqrt())?;
+    let later = Tensor::full(q.device(), [tokens, tokens], -1e9, DType::F32)?;
+    let later = later.sub(&later.tril(0)?)?;
+    let y = scores.add(&later)?.softmax(-1)?.matmul(&of_heads(v)?)?;
+    y.permute(&[2, 0, 1, 3])?.reshape([tokens, heads, dim])
+}
+
+#[test]
+fn long_sequences_attend_as_if_all_weights_were_computed_at_once() {
+    let lens = [300usize, 129, 128, 1, 256];
+    let tokens: usize = lens.iter().sum();
+    let near = |what: &str, got: &Tensor, expected: &Tensor| {
+        let [got, expected] = [got, expected].map(|x| x.contiguous().unwrap().to_vec::<f32>().unwrap());
+        let largest = expected.iter().fold(0f32, |a, b| a.max(b.abs()));
+        assert!(largest > 0.0 && got.len() == expected.len());
+        for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            assert!((got - expected).abs() <= 2e-6 * largest, "{what}, element {i}: {got}, not {expected}");
+        }
+    };
+    for device in devices() {
+        let leaf = |heads, seed| {
+            random(&device, &[tokens, heads, 8], seed).mul_scalar(0.3).unwrap().trainable().unwrap()
+        };
+        let (q, k, v, dy) = (leaf(4, 1), leaf(2, 2), leaf(2, 3), random(&device, &[tokens, 4, 8], 4));
+        let y = ops::causal_attention(&q, &k, &v, &lens).unwrap();
+        let mut first = 0;
+        let parts: Vec<Tensor> = lens
+            .iter()
+            .map(|&len| {
+                let part = |x: &Tensor| x.narrow(0, first, len).unwrap();
+                let y = whole_attention(&part(&q), &part(&k), &part(&v)).unwrap();
+                first += len;
+                y
+            })
+            .collect();
+        let expected = ops::concat(&parts.iter().collect::<Vec<_>>(), 0).unwrap();
+        near("y", &y, &expected);
+        let [got, expected] = [y, expected].map(|y| y.backward_from(&dy).unwrap());
+        for (name, x) in [("dq", &q), ("dk", &k), ("dv", &v)] {
+            near(name, got.of(x).unwrap(), expected.of(x).unwrap());
+        }
+    }
+}
+
 #[test]
 fn cross_entropy_has_the_gradients_of_pytorch() {
     let golden = Goldens::read("ops.safetensors");
@@ -271,6 +321,9 @@ fn gradients_do_not_depend_on_the_number_of_threads() {
         ("rms_norm", vec![vec![1000, 96], vec![96]], |x| ops::rms_norm(&x[0], &x[1], 1e-5)),
         ("attention", vec![vec![384, 4, 32], vec![384, 2, 32], vec![384, 2, 32]], |x| {
             ops::causal_attention(&x[0], &x[1], &x[2], &[64; 6])
+        }),
+        ("long attention", vec![vec![384, 4, 32], vec![384, 2, 32], vec![384, 2, 32]], |x| {
+            ops::causal_attention(&x[0], &x[1], &x[2], &[300, 84])
         }),
         ("fake_ternarize", vec![vec![300, 128]], |x| ops::fake_ternarize(&x[0], None)),
     ];

@@ -188,9 +188,10 @@ impl Training<'_> {
 
     pub(super) fn causal_softmax(&self, x: View<'_>, scale: f32, y: ViewMut<'_>) -> Result<()> {
         let op = "causal_softmax";
-        let n = x.shape().last().max(1);
-        self.rows(x.as_slice(op)?, y.into_slice(op)?, n, |row, x, y| {
-            (self.kernels.causal_softmax)(x, row % n + 1, scale, y);
+        let (shape, width) = (x.shape(), x.shape().last());
+        let rows = shape.dims()[shape.rank() - 2].max(1);
+        self.rows(x.as_slice(op)?, y.into_slice(op)?, width, |row, x, y| {
+            (self.kernels.causal_softmax)(x, width - rows + row % rows + 1, scale, y);
         });
         Ok(())
     }

@@ -50,32 +50,52 @@ pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor, lens: &[usize]) -> R
         let reason = format!("{heads} heads over {kv_heads}, {tokens} tokens in sequences of {lens:?}");
         return Err(Error::Argument { op, reason });
     }
-    let runs = runs(lens);
+    let runs = runs(lens, heads);
     let [qs, ks, vs] = [q, k, v].map(|x| x.detach());
     let parts: Result<Vec<_>> = runs
         .iter()
         .map(|run| {
             let [q, k, v] = [run.heads(&qs, kv_heads)?, run.heads(&ks, kv_heads)?, run.heads(&vs, kv_heads)?];
-            run.tokens(&weights(&q, &k)?.matmul(&v)?)
+            let tiles = run.tiles().map(|tile| {
+                let seen = [tile.seen(&k)?, tile.seen(&v)?];
+                weights(&tile.of(&q)?, &seen[0])?.matmul(&seen[1])
+            });
+            run.tokens(&joined(tiles.collect::<Result<_>>()?, ROWS)?)
         })
         .collect();
-    Ok(record(joined(parts?)?, [q, k, v], || {
+    Ok(record(joined(parts?, 0)?, [q, k, v], || {
         move |dy: &Tensor| {
             let [mut dq, mut dk, mut dv] = [vec![], vec![], vec![]];
             for run in &runs {
                 let [q, k, v] =
                     [run.heads(&qs, kv_heads)?, run.heads(&ks, kv_heads)?, run.heads(&vs, kv_heads)?];
-                let (p, dy) = (weights(&q, &k)?, run.heads(&dy.contiguous()?, kv_heads)?);
-                let dp = dy.matmul(&v.transpose(-2, -1)?)?;
-                let ds = weights_backward(&p, &dp, dim)?;
-                dq.push(run.tokens(&ds.matmul(&k)?)?);
-                dk.push(run.tokens(&of_group(ds.transpose(-2, -1)?.matmul(&q)?)?)?);
-                dv.push(run.tokens(&of_group(p.transpose(-2, -1)?.matmul(&dy)?)?)?);
+                let dy = run.heads(&dy.contiguous()?, kv_heads)?;
+                let mut by_query = vec![];
+                let [mut by_key, mut by_value] = [vec![], vec![]];
+                for tile in run.tiles() {
+                    let [q, dy, k, v] = [tile.of(&q)?, tile.of(&dy)?, tile.seen(&k)?, tile.seen(&v)?];
+                    let p = weights(&q, &k)?;
+                    let ds = weights_backward(&p, &dy.matmul(&v.transpose(-2, -1)?)?, dim)?;
+                    by_query.push(ds.matmul(&k)?);
+                    tile.add(&mut by_key, &ds.transpose(-2, -1)?.matmul(&q)?)?;
+                    tile.add(&mut by_value, &p.transpose(-2, -1)?.matmul(&dy)?)?;
+                }
+                dq.push(run.tokens(&joined(by_query, ROWS)?)?);
+                dk.push(run.tokens(&of_group(joined(by_key, ROWS)?)?)?);
+                dv.push(run.tokens(&of_group(joined(by_value, ROWS)?)?)?);
             }
-            Ok([Some(joined(dq)?), Some(joined(dk)?), Some(joined(dv)?)])
+            Ok([Some(joined(dq, 0)?), Some(joined(dk, 0)?), Some(joined(dv, 0)?)])
         }
     }))
 }
+
+/// Queries whose weights are computed at a time. They see no key behind the last of them, so what is above the diagonal is mostly left out, and
+/// what is between the products stays in the cache.
+const TILE: usize = 128;
+/// Weights that are computed at a time, where several sequences together have no more.
+const WEIGHTS: usize = 1 << 18;
+/// The dimension of the tokens of `[B, K, H/K, n, D]`.
+const ROWS: usize = 3;
 
 /// Sequences of one length that stand next to each other.
 #[derive(Clone, Copy)]
@@ -85,10 +105,12 @@ struct Run {
     len: usize,
 }
 
-fn runs(lens: &[usize]) -> Vec<Run> {
+fn runs(lens: &[usize], heads: usize) -> Vec<Run> {
     let mut first = 0;
     let equal = lens.chunk_by(|a, b| a == b).filter(|run| run[0] > 0);
+    let together = |len: usize| (WEIGHTS / (heads * len * len.min(TILE)).max(1)).max(1);
     equal
+        .flat_map(|lens| lens.chunks(together(lens[0])))
         .map(|lens| {
             let run = Run { first, count: lens.len(), len: lens[0] };
             first += run.count * run.len;
@@ -105,6 +127,11 @@ impl Run {
         x.reshape([self.count, self.len, kv_heads, heads / kv_heads, dim])?.permute(&[0, 2, 3, 1, 4])
     }
 
+    fn tiles(self) -> impl Iterator<Item = Tile> {
+        let len = self.len;
+        (0..len).step_by(TILE).map(move |first| Tile { first, end: (first + TILE).min(len) })
+    }
+
     /// The way back.
     fn tokens(self, x: &Tensor) -> Result<Tensor> {
         let &[count, kv_heads, group, len, dim] = x.shape().dims() else { unreachable!("made by the op") };
@@ -112,11 +139,39 @@ impl Run {
     }
 }
 
-fn joined(mut parts: Vec<Tensor>) -> Result<Tensor> {
+/// Some of the queries of a sequence.
+#[derive(Clone, Copy)]
+struct Tile {
+    first: usize,
+    end: usize,
+}
+
+impl Tile {
+    /// The queries themselves.
+    fn of(self, x: &Tensor) -> Result<Tensor> {
+        x.narrow(ROWS, self.first, self.end - self.first)
+    }
+
+    /// The keys or values that they see.
+    fn seen(self, x: &Tensor) -> Result<Tensor> {
+        x.narrow(ROWS, 0, self.end)
+    }
+
+    /// Adds what these queries say of the keys or values that they see to what those before them said, a tensor for each tile.
+    fn add(self, sums: &mut Vec<Tensor>, x: &Tensor) -> Result<()> {
+        for (sum, first) in sums.iter_mut().zip((0..).step_by(TILE)) {
+            sum.add_assign(&x.narrow(ROWS, first, TILE)?)?;
+        }
+        sums.push(self.of(x)?.contiguous()?);
+        Ok(())
+    }
+}
+
+fn joined(mut parts: Vec<Tensor>, dim: usize) -> Result<Tensor> {
     if parts.len() == 1 {
         return Ok(parts.remove(0));
     }
-    concat(&parts.iter().collect::<Vec<_>>(), 0)
+    concat(&parts.iter().collect::<Vec<_>>(), dim as isize)
 }
 
 /// The gradient of a head that a group of query heads shares: the sum of theirs.
@@ -128,7 +183,7 @@ fn scale(dim: usize) -> f32 {
     1.0 / (dim as f32).sqrt()
 }
 
-/// How much of each value each token takes: `[B, K, H/K, n, n]`.
+/// How much of each value each token takes, the last of `n` seeing all `m`: `[B, K, H/K, n, m]`.
 fn weights(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     let scores = q.matmul(&k.transpose(-2, -1)?)?;
     let mut y = Tensor::empty(scores.device(), scores.shape(), DType::F32)?;
