@@ -82,6 +82,15 @@ pub trait Backend: RawAlloc {
         host::run(self, y, |cpu, y| cpu.embedding(host::fetch_packed(self, table)?.view(), ids, y))
     }
 
+    /// The rows of a stored matrix `[O, C]` in Q8_0, and what each of their products can be off by: `rows` u8 and `[O]` f32, see
+    /// [`Screen`](crate::ops::Screen).
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn screen(&self, weight: PackedView<'_>, [rows, errors]: [ViewMut<'_>; 2]) -> Result<()> {
+        host::run_all(self, [rows, errors], |cpu, y| cpu.screen(host::fetch_packed(self, weight)?.view(), y))
+    }
+
     /// `y = x / sqrt(mean(x²) + eps) * weight` a row. `x, y: [T, C]`, `weight: [C]`.
     ///
     /// # Errors

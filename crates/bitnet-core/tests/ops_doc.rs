@@ -149,7 +149,7 @@ const DECODER: &str = "\
 ## Of the decoder
 
 Over float32 rows, the same bits on every CPU tier (`crates/bitnet-core/tests/kernels/`): `embedding`, `rms_norm`, `quantize_activation`,
-`bit_matmul`, `matmul_t`, `rope`, `glu`, `add_to`, `kv_store`, `attention`. With gradients: `rms_norm`, `rope`, `glu`, `add_to`.
+`bit_matmul`, `matmul_t`, `largest_products`, `rope`, `glu`, `add_to`, `kv_store`, `attention`. With gradients: `rms_norm`, `rope`, `glu`, `add_to`.
 
 ## Of training
 

@@ -139,6 +139,34 @@ impl Backend for CpuBackend {
         failed.into_result()
     }
 
+    fn screen(&self, weight: PackedView<'_>, [rows, errors]: [ViewMut<'_>; 2]) -> Result<()> {
+        let op = "screen";
+        let (bytes, cols) = (weight.data.as_slice::<u8>(op)?, weight.cols);
+        let (stored, screened) = (weight.format.tensor_bytes(1, cols)?, Format::Q8_0.tensor_bytes(1, cols)?);
+        let (rows, errors) = (rows.into_slice::<u8>(op)?, errors.into_slice::<f32>(op)?);
+        let each = ELEMENTS.div_ceil(cols);
+        let failed = FirstError::default();
+        self.threads.for_each_row3(
+            (rows, each * screened),
+            (errors, each),
+            (&mut vec![(); weight.rows.div_ceil(each)], 1),
+            1,
+            |part, rows, errors, _| {
+                let mut values = vec![0f32; cols];
+                for (i, (row, error)) in rows.chunks_mut(screened).zip(errors).enumerate() {
+                    let bytes = &bytes[(part * each + i) * stored..][..stored];
+                    match weight.format {
+                        Format::F16 => (self.kernels.read_f16)(bytes, &mut values),
+                        Format::BF16 => (self.kernels.read_bf16)(bytes, &mut values),
+                        format => failed.keep(format.dequantize_row(bytes, &mut values)),
+                    }
+                    *error = (self.kernels.screen)(&values, row);
+                }
+            },
+        );
+        failed.into_result()
+    }
+
     fn rms_norm(&self, x: View<'_>, weight: View<'_>, eps: f32, y: ViewMut<'_>) -> Result<()> {
         let (x, weight) = (x.as_slice::<f32>("rms_norm")?, weight.as_slice::<f32>("rms_norm")?);
         let width = weight.len();

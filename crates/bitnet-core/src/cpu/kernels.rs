@@ -14,8 +14,8 @@ use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
 use crate::ops::{
     Adam, Binary, Compare, Operand, Reduce, Unary, adam, add, binary, causal_attention, compare, convert,
-    copy, cross_entropy, fake_quantize, kl_divergence, matmul_t, reduce, rms_norm, rope, softmax, transpose,
-    unary,
+    copy, cross_entropy, fake_quantize, kl_divergence, matmul_t, reduce, rms_norm, rope, screen, softmax,
+    transpose, unary,
 };
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
@@ -50,6 +50,8 @@ pub struct Kernels {
     pub bit_matmul: fn(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>),
     /// Int8 codes of a row: `x: [C]`, `codes: [C']`.
     pub quantize_activation: fn(x: &[f32], codes: &mut [i8]) -> RowCodes,
+    /// A row in blocks of Q8_0, and what its products can be off by.
+    pub screen: fn(w: &[f32], y: &mut [u8]) -> f32,
     /// Norm of a row: `x, weight, y: [C]`.
     pub rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]),
     /// Rotation of one head: `x: [D]`, `cos, sin: [D/2]`.
@@ -149,6 +151,7 @@ impl Kernels {
         integer_peak: ceilings::scalar_peak,
         bit_matmul: bit_matmul::reference,
         quantize_activation: quantize_activation::reference,
+        screen: screen::reference,
         rms_norm: rms_norm::reference,
         rope: rope::reference,
         add: add::reference,

@@ -156,7 +156,7 @@ fn all() -> impl Iterator<Item = Op> {
 const BOTH: &[Task] = &[Task::Inference, Task::Training];
 const INFERENCE: &[Task] = &[Task::Inference];
 
-const MODEL: [Op; 11] = [
+const MODEL: [Op; 12] = [
     Op { name: "transfer", tasks: BOTH, operands: Operands::Types, run: transfer },
     Op { name: "embedding", tasks: BOTH, operands: Operands::Formats, run: embedding },
     Op { name: "rms_norm", tasks: BOTH, operands: Operands::One(Operand::F32), run: rms_norm },
@@ -173,6 +173,12 @@ const MODEL: [Op; 11] = [
         run: bit_matmul,
     },
     Op { name: "matmul_t", tasks: BOTH, operands: Operands::Formats, run: matmul_t },
+    Op {
+        name: "screen",
+        tasks: INFERENCE,
+        operands: Operands::One(Operand::Matrix(Format::F16)),
+        run: screen,
+    },
     Op { name: "rope", tasks: BOTH, operands: Operands::One(Operand::F32), run: rope },
     Op { name: "glu", tasks: BOTH, operands: Operands::One(Operand::F32), run: glu },
     Op { name: "add_assign", tasks: BOTH, operands: Operands::One(Operand::F32), run: add_assign },
@@ -224,6 +230,10 @@ fn bit_matmul(device: &Device, _: Operand) -> Result<()> {
 
 fn matmul_t(device: &Device, operand: Operand) -> Result<()> {
     ops::matmul_t(&rows(device)?, &stored(device, operand)?).map(drop)
+}
+
+fn screen(device: &Device, operand: Operand) -> Result<()> {
+    ops::Screen::of(&stored(device, operand)?).map(drop)
 }
 
 fn rope(device: &Device, _: Operand) -> Result<()> {

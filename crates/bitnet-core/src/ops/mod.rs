@@ -28,6 +28,7 @@ pub mod quantize_activation;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rope;
+pub mod screen;
 pub mod select;
 pub mod softmax;
 pub mod sort;
@@ -58,6 +59,7 @@ pub use quantize_activation::Codes;
 pub use reduce::{Reduce, reduce};
 pub use rms_norm::rms_norm;
 pub use rope::rope;
+pub use screen::{Screen, largest_products};
 pub use select::select;
 pub use unary::{Unary, unary};
 

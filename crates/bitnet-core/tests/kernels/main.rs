@@ -239,6 +239,18 @@ fn activations_are_quantized_the_same_on_every_tier() {
     });
 }
 
+#[test]
+fn rows_are_screened_the_same_on_every_tier() {
+    check_rows("screen", |k, w, _| {
+        let mut error = 0.0;
+        let w = &w[..w.len() / 32 * 32];
+        // What is too large for a half has no bound, and no sign of it.
+        let bytes = guarded(w.len() / 32 * 34, 0xaa, |bytes| error = (k.screen)(w, bytes));
+        let error = if error.is_nan() { f32::NAN } else { error };
+        bytes.iter().map(|byte| u32::from(*byte)).chain([error.to_bits()]).collect()
+    });
+}
+
 /// A ternary product with codes from `code` and stored weights from `weight`.
 fn check_product(
     rows: usize,
