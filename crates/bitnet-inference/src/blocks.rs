@@ -106,9 +106,13 @@ impl Blocks {
     /// A block for one holder: a free one, else the one whose prefix was unused for longest.
     pub fn allocate(&mut self) -> Option<u32> {
         let block = self.free.pop().or_else(|| self.evict())?;
-        self.holders[block as usize] = 1;
-        self.touched = self.touched.max(block + 1);
-        Some(block)
+        Some(self.hand_out(block))
+    }
+
+    /// A block for one holder that takes nothing from the prefix cache.
+    pub fn allocate_free(&mut self) -> Option<u32> {
+        let block = self.free.pop()?;
+        Some(self.hand_out(block))
     }
 
     /// Adds a holder to the block with `tokens` after `before`, if there is one.
@@ -149,6 +153,12 @@ impl Blocks {
     pub fn discard(&mut self, block: u32) {
         self.forget(block);
         self.release(block);
+    }
+
+    fn hand_out(&mut self, block: u32) -> u32 {
+        self.holders[block as usize] = 1;
+        self.touched = self.touched.max(block + 1);
+        block
     }
 
     fn hold(&mut self, block: u32) {

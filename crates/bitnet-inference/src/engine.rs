@@ -7,6 +7,7 @@ use bitnet_model::batch::{BLOCK_LEN, Batch, Span};
 use crate::blocks::Blocks;
 use crate::error::{Error, Result};
 use crate::event::{Event, FinishReason, SequenceId};
+use crate::lookup::MAX_LOOKUP;
 use crate::model::LanguageModel;
 use crate::pressure::{Relief, Watch};
 use crate::request::Request;
@@ -23,11 +24,14 @@ pub struct EngineOptions {
     pub max_sequences: usize,
     /// Keeps the KV blocks of finished sequences, and reuses them where a prompt begins with the same tokens.
     pub prefix_cache: bool,
+    /// Most tokens that a decode step guesses for each sequence, from earlier places where it said the same, and
+    /// computes ahead; at most [`MAX_LOOKUP`], and 0 guesses none. A step then yields one token and those guessed right.
+    pub lookup: usize,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { max_batch_tokens: 512, max_sequences: 16, prefix_cache: true }
+        Self { max_batch_tokens: 512, max_sequences: 16, prefix_cache: true, lookup: 0 }
     }
 }
 
@@ -61,7 +65,7 @@ impl<M: LanguageModel> Engine<M> {
     /// An engine without sequences.
     ///
     /// # Errors
-    /// [`Error::Parameter`] when an option, or what the model says of itself, is zero or too large to count.
+    /// [`Error::Parameter`] when an option, or what the model says of itself, is zero or too large.
     pub fn new(model: M, options: EngineOptions) -> Result<Self> {
         let sizes = [
             ("max_batch_tokens", options.max_batch_tokens),
@@ -72,6 +76,9 @@ impl<M: LanguageModel> Engine<M> {
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(Error::parameter(name, "at least 1", 0));
+        }
+        if options.lookup > MAX_LOOKUP {
+            return Err(Error::parameter("lookup", "at most 64", options.lookup));
         }
         let too_large = |_| Error::parameter("kv_blocks", "less than 2^32 - 1", model.kv_blocks());
         let capacity = u32::try_from(model.kv_blocks().saturating_add(1)).map_err(too_large)? - 1;
@@ -156,15 +163,20 @@ impl<M: LanguageModel> Engine<M> {
         if self.batch.spans.is_empty() {
             return Ok(());
         }
-        self.forward()?;
+        self.forward().inspect_err(|_| self.scheduler.retract())?;
         let now = Instant::now();
-        let mut logits = self.logits.as_slice();
+        let (mut tokens, mut logits) = (self.batch.tokens.as_slice(), self.logits.as_slice());
         for (span, &at) in self.batch.spans.iter().zip(&self.scheduler.planned) {
-            let (rows, rest) = logits.split_at(span.logits_rows() * self.vocab_size);
-            logits = rest;
+            let done = Computed {
+                span,
+                tokens: tokens.split_off(..span.len).expect("the tokens of a span are in its batch"),
+                logits: logits
+                    .split_off(..span.logits_rows() * self.vocab_size)
+                    .expect("the number of logits was checked"),
+                vocab_size: self.vocab_size,
+            };
             let sequence = &mut self.scheduler.running[at];
-            let rows = Rows { logits: rows, vocab_size: self.vocab_size };
-            match advance(sequence, span, rows, &mut self.sampler, now, events) {
+            match advance(sequence, done, &mut self.sampler, now, events) {
                 Ok(None) => {}
                 Ok(Some(reason)) => {
                     sequence.end = Some(End::Finished);
@@ -279,42 +291,56 @@ impl<M: LanguageModel> Engine<M> {
     }
 }
 
-/// The rows of logits of one span.
+/// What a step made of one span.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
+struct Computed<'a> {
+    span: &'a Span,
+    tokens: &'a [u32],
     logits: &'a [f32],
     vocab_size: usize,
 }
 
-impl<'a> Rows<'a> {
-    fn get(self, row: usize) -> &'a [f32] {
+impl<'a> Computed<'a> {
+    fn row(self, row: usize) -> &'a [f32] {
         &self.logits[row * self.vocab_size..][..self.vocab_size]
-    }
-
-    fn last(self) -> &'a [f32] {
-        &self.logits[self.logits.len() - self.vocab_size..]
     }
 }
 
-/// Moves a sequence past `span`: scores prompt tokens, and picks the next token when all present ones are
-/// computed.
+/// Moves a sequence past what was computed: scores prompt tokens, and picks the next token when all present ones are
+/// computed, and more for as long as drafted tokens are those picked.
 fn advance(
     sequence: &mut Sequence,
-    span: &Span,
-    rows: Rows<'_>,
+    done: Computed<'_>,
     sampler: &mut Sampler,
     now: Instant,
     events: &mut Vec<Event>,
 ) -> Result<Option<FinishReason>> {
-    sequence.computed += span.len;
-    score_prompt(sequence, span, rows, sampler, events)?;
+    let (present, drafts) = done.tokens.split_at(done.span.len.min(sequence.pending()));
+    sequence.computed += present.len();
+    score_prompt(sequence, done, sampler, events)?;
     if sequence.pending() > 0 {
         return Ok(None);
     }
-    if sequence.wants_token() {
-        let reason = pick(sequence, rows.last(), sampler, now, events)?;
+    sequence.drafted += drafts.len();
+    let first = done.span.logits_rows().saturating_sub(drafts.len() + 1);
+    for right in 0..=drafts.len() {
+        if !sequence.wants_token() {
+            break;
+        }
+        let reason = match pick(sequence, done.row(first + right), sampler, now, events) {
+            // The next step meets the same error: the caller may end the sequence before.
+            Err(_) if right > 0 => break,
+            reason => reason?,
+        };
+        if right > 0 {
+            sequence.computed += 1;
+            sequence.accepted += 1;
+        }
         if reason.is_some() {
             return Ok(reason);
+        }
+        if drafts.get(right) != sequence.tokens.last() {
+            break;
         }
     }
     Ok((!sequence.wants_token()).then_some(FinishReason::Length))
@@ -322,15 +348,14 @@ fn advance(
 
 fn score_prompt(
     sequence: &mut Sequence,
-    span: &Span,
-    rows: Rows<'_>,
+    done: Computed<'_>,
     sampler: &mut Sampler,
     events: &mut Vec<Event>,
 ) -> Result<()> {
     let Some(n) = sequence.prompt_logprobs else { return Ok(()) };
     while sequence.scored < sequence.prompt_len.min(sequence.computed + 1) {
         let position = sequence.scored;
-        let row = rows.get(position - 1 - span.start);
+        let row = done.row(position - 1 - done.span.start);
         let (score, top) = sampler.score(row, sequence.tokens[position], n)?;
         events.push(Event::Prompt { id: sequence.id, position, score, top });
         sequence.scored += 1;
@@ -357,7 +382,7 @@ fn pick(
         }
         None => (None, Vec::new()),
     };
-    sequence.tokens.push(token);
+    sequence.push(token);
     events.push(Event::Token { id: sequence.id, token, logprob, top });
     Ok(None)
 }

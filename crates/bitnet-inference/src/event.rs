@@ -58,6 +58,10 @@ pub struct Stats {
     pub cached_tokens: usize,
     /// Tokens picked, with a stop token that ended the sequence.
     pub generated_tokens: usize,
+    /// Tokens that were guessed and computed ahead, with [`lookup`](crate::EngineOptions::lookup).
+    pub drafted_tokens: usize,
+    /// Those of them that were picked.
+    pub accepted_tokens: usize,
     /// Times that the sequence gave its KV blocks to an older one and was computed again.
     pub preemptions: usize,
     /// From submission to the first plan that holds the sequence.
@@ -68,7 +72,8 @@ pub struct Stats {
     pub decode: Duration,
 }
 
-/// What happened to one sequence in a step.
+/// What happened to one sequence in a step. With [`lookup`](crate::EngineOptions::lookup) a step may pick several
+/// tokens; whoever ends the text at one of them ignores those after it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {

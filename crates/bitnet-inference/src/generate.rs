@@ -28,6 +28,10 @@ pub struct Generation {
     pub prompt_tokens: usize,
     /// Prompt tokens that were found in the prefix cache.
     pub cached_tokens: usize,
+    /// Tokens that were guessed and computed ahead.
+    pub drafted_tokens: usize,
+    /// Those of them that were picked.
+    pub accepted_tokens: usize,
     /// Time to the first token.
     pub prefill: Duration,
     /// Time from the first token to the last.
@@ -149,6 +153,14 @@ impl<F: Fn(u32) -> Vec<u8>> Writer<F> {
 
     fn take(&mut self, event: Event) -> Result<()> {
         match event {
+            Event::Finished { reason, stats, .. } => {
+                // A stop string in the last token allowed counts as the stop.
+                self.reason.get_or_insert(reason);
+                self.stats = stats;
+            }
+            Event::Failed { error, .. } => return Err(error),
+            // Tokens of the same step behind a stop string.
+            _ if self.reason.is_some() => {}
             Event::Prompt { score, top, .. } => self.prompt_logprobs.push((score, top)),
             Event::Token { token, logprob, top, .. } => {
                 self.tokens.push(token);
@@ -156,18 +168,13 @@ impl<F: Fn(u32) -> Vec<u8>> Writer<F> {
                 let found = self.stream.push(&(self.token_bytes)(token), &mut self.text);
                 self.reason = found.map(FinishReason::StopString);
             }
-            Event::Finished { reason, stats, .. } => {
-                // A stop string in the last token allowed counts as the stop.
-                self.reason.get_or_insert(reason);
-                self.stats = stats;
-            }
-            Event::Failed { error, .. } => return Err(error),
         }
         Ok(())
     }
 
     fn generation(self, reason: FinishReason) -> Generation {
-        let Stats { prompt_tokens, cached_tokens, prefill, decode, .. } = self.stats;
+        let Stats { prompt_tokens, cached_tokens, drafted_tokens, accepted_tokens, prefill, decode, .. } =
+            self.stats;
         Generation {
             tokens: self.tokens,
             logprobs: self.logprobs,
@@ -176,6 +183,8 @@ impl<F: Fn(u32) -> Vec<u8>> Writer<F> {
             reason,
             prompt_tokens,
             cached_tokens,
+            drafted_tokens,
+            accepted_tokens,
             prefill,
             decode,
         }

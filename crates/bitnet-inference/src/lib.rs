@@ -6,7 +6,7 @@
 //! text.
 //!
 //! What a sequence yields depends on its own request alone: not on the batch it shares, the size of the
-//! prefill chunks, prefix reuse or preemption.
+//! prefill chunks, prefix reuse, preemption or guesses of the next tokens.
 #![forbid(unsafe_code)]
 
 mod blocks;
@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod generate;
 pub mod local;
+mod lookup;
 pub mod model;
 pub mod perplexity;
 pub mod pressure;
@@ -30,6 +31,7 @@ pub use engine::{Engine, EngineOptions, KvUsage};
 pub use error::{Error, Result};
 pub use event::{Event, FinishReason, SequenceId, Stats, TokenLogprob};
 pub use generate::{Generation, TextStream, generate};
+pub use lookup::MAX_LOOKUP;
 pub use model::LanguageModel;
 pub use pressure::{Relief, Watch};
 pub use request::Request;

@@ -6,6 +6,7 @@ use bitnet_model::batch::{BLOCK_LEN, Logits};
 
 use crate::blocks::{Blocks, Prefix};
 use crate::event::{SequenceId, Stats};
+use crate::lookup::Lookup;
 use crate::request::Request;
 use crate::sampler::SamplingParams;
 use crate::stop::StopRules;
@@ -26,6 +27,9 @@ pub(crate) struct Sequence {
     pub logprobs: Option<usize>,
     pub prompt_logprobs: Option<usize>,
     pub rng: Rng,
+    /// Tokens that were computed ahead, and those of them that were picked.
+    pub drafted: usize,
+    pub accepted: usize,
     /// Leading positions that the KV cache holds.
     pub computed: usize,
     pub blocks: Vec<u32>,
@@ -35,6 +39,7 @@ pub(crate) struct Sequence {
     /// Leading blocks that the prefix cache knows, and what they hold.
     known: usize,
     prefix: Prefix,
+    lookup: Option<Lookup>,
     clock: Clock,
     cached_tokens: usize,
     picked: usize,
@@ -70,6 +75,9 @@ impl Sequence {
             scored: if prompt_logprobs.is_some() { 1 } else { prompt_len },
             rng: Rng::new(params.seed),
             clock: Clock { submitted: Instant::now(), started: None, first: None, last: None },
+            lookup: None,
+            drafted: 0,
+            accepted: 0,
             tokens,
             prompt_len,
             params,
@@ -116,6 +124,42 @@ impl Sequence {
         }
     }
 
+    /// Appends a token that was picked.
+    pub fn push(&mut self, token: u32) {
+        self.tokens.push(token);
+        if let Some(lookup) = &mut self.lookup {
+            lookup.push(&self.tokens);
+        }
+    }
+
+    /// Appends to `out` at most `most` guesses of the tokens after the present ones, all of which are right with a
+    /// probability of at least `chance`. There are none while the prompt is read, and none that the last token
+    /// allowed would not follow.
+    pub fn guess(&self, most: usize, chance: f32, out: &mut Vec<u32>) {
+        let decodes = self.pending() == 1 && self.tokens.len() > self.prompt_len;
+        let Some(lookup) = self.lookup.as_ref().filter(|_| decodes) else { return };
+        let most = most.min((self.limit - self.tokens.len()).saturating_sub(1));
+        lookup.guess(&self.tokens, most, chance, out);
+    }
+
+    /// Takes free blocks for up to `ahead` positions after the present tokens. Returns for how many there is room.
+    pub fn reach(&mut self, ahead: usize, blocks: &mut Blocks) -> usize {
+        let end = self.tokens.len() + ahead;
+        while self.blocks.len() * BLOCK_LEN < end
+            && let Some(block) = blocks.allocate_free()
+        {
+            self.blocks.push(block);
+        }
+        ahead.min(self.blocks.len() * BLOCK_LEN - self.tokens.len())
+    }
+
+    /// Gives back the blocks behind the present tokens.
+    pub fn retract(&mut self, blocks: &mut Blocks) {
+        while self.blocks.len() > self.blocks_needed() {
+            blocks.release(self.blocks.pop().expect("more blocks than are needed"));
+        }
+    }
+
     /// Takes as many leading blocks from the prefix cache as may be reused: the last token is always
     /// computed, and so is what a wanted score comes from.
     pub fn reuse(&mut self, blocks: &mut Blocks) {
@@ -154,11 +198,13 @@ impl Sequence {
         self.preemptions += 1;
     }
 
-    /// Notes that the sequence runs from now on, and takes the memory that it can come to need.
-    pub fn start(&mut self, now: Instant) {
+    /// Notes that the sequence runs from now on, and takes the memory that it can come to need. Guesses its tokens
+    /// if it shall.
+    pub fn start(&mut self, now: Instant, guesses: bool) {
         if self.clock.started.is_none() {
             self.clock.started = Some(now);
             self.cached_tokens = self.computed;
+            self.lookup = (guesses && self.wants_token()).then(|| Lookup::new(&self.tokens, self.limit));
         }
         self.tokens.reserve_exact(self.limit - self.tokens.len());
         let blocks = self.limit.div_ceil(BLOCK_LEN);
@@ -187,6 +233,8 @@ impl Sequence {
             prompt_tokens: self.prompt_len,
             cached_tokens: self.cached_tokens,
             generated_tokens: self.picked,
+            drafted_tokens: self.drafted,
+            accepted_tokens: self.accepted,
             preemptions: self.preemptions,
             queued: between(Some(submitted), started),
             prefill: between(started, first),

@@ -134,9 +134,16 @@ fn scored(session: &mut Session, request: Request) -> Result<Generation> {
     let mut reason = None;
     while reason.is_none() {
         for event in session.engine.step()? {
-            // A stop string in the last token allowed counts as the stop.
-            let ended = lines.take(event)?;
-            reason = reason.or(ended);
+            match event {
+                // A stop string in the last token allowed counts as the stop.
+                Event::Finished { reason: end, stats, .. } => {
+                    reason.get_or_insert(end);
+                    lines.stats = stats;
+                }
+                event if reason.is_none() => reason = lines.take(event)?,
+                // Tokens of the same step behind a stop string.
+                _ => {}
+            }
         }
         if writing.interrupted() {
             reason.get_or_insert(FinishReason::Cancelled);
@@ -183,10 +190,6 @@ impl Lines {
                 let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
                 return Ok(self.stops.push(bytes, &mut self.text).map(FinishReason::StopString));
             }
-            Event::Finished { reason, stats, .. } => {
-                self.stats = stats;
-                return Ok(Some(reason));
-            }
             Event::Failed { error, .. } => return Err(error.into()),
             _ => {}
         }
@@ -217,6 +220,8 @@ impl Lines {
             reason,
             prompt_tokens: self.stats.prompt_tokens,
             cached_tokens: self.stats.cached_tokens,
+            drafted_tokens: self.stats.drafted_tokens,
+            accepted_tokens: self.stats.accepted_tokens,
             prefill: self.stats.prefill,
             decode: self.stats.decode,
         }

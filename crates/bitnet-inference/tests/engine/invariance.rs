@@ -1,7 +1,7 @@
 //! What a sequence yields depends on its own request alone.
 
 use crate::support::*;
-use bitnet_inference::{Engine, EngineOptions, FinishReason, Request, Sampler};
+use bitnet_inference::{Engine, EngineOptions, FinishReason, MAX_LOOKUP, Request, Sampler};
 use bitnet_model::batch::BLOCK_LEN;
 use proptest::prelude::*;
 
@@ -297,8 +297,10 @@ proptest! {
         max_batch_tokens in 1..100usize,
         max_sequences in 1..6usize,
         prefix_cache: bool,
+        lookup in prop_oneof![Just(0), 1..=MAX_LOOKUP],
     ) {
-        let mut engine = engine(kv_blocks, EngineOptions { max_batch_tokens, max_sequences, prefix_cache });
+        let options = EngineOptions { max_batch_tokens, max_sequences, prefix_cache, lookup };
+        let mut engine = engine(kv_blocks, options);
         let (mut ids, mut outputs) = (vec![None; arrivals.len()], Outputs::new());
         for step in 0.. {
             for (arrival, id) in arrivals.iter().zip(&mut ids) {

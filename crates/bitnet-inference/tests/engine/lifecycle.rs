@@ -2,7 +2,8 @@
 
 use crate::support::*;
 use bitnet_inference::{
-    Engine, EngineOptions, Error, Event, FinishReason, Request, Sampler, SamplingParams, StopRules,
+    Engine, EngineOptions, Error, Event, FinishReason, MAX_LOOKUP, Request, Sampler, SamplingParams,
+    StopRules,
 };
 use bitnet_model::batch::BLOCK_LEN;
 
@@ -121,12 +122,13 @@ fn requests_without_meaning_are_refused_by_name() {
 }
 
 #[test]
-fn an_engine_without_room_is_refused() {
+fn options_without_meaning_are_refused() {
     let broken = [
         (Mock::new(0, 10), options(), "kv_blocks"),
         (Mock::new(1, 0), options(), "context_length"),
         (Mock::new(1, 10), EngineOptions { max_batch_tokens: 0, ..options() }, "max_batch_tokens"),
         (Mock::new(1, 10), EngineOptions { max_sequences: 0, ..options() }, "max_sequences"),
+        (Mock::new(1, 10), EngineOptions { lookup: MAX_LOOKUP + 1, ..options() }, "lookup"),
     ];
     for (mock, options, name) in broken {
         assert!(Engine::new(mock, options).unwrap_err().to_string().starts_with(name));

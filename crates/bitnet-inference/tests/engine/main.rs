@@ -4,5 +4,6 @@
 mod generate;
 mod invariance;
 mod lifecycle;
+mod lookup;
 mod pressure;
 mod support;

@@ -22,6 +22,8 @@ type Slot = Option<(usize, u32)>;
 pub struct Mock {
     slots: Vec<Slot>,
     context: usize,
+    /// Added to the logit of the token that [habit] names: the text then repeats itself.
+    pub habit: f32,
     /// The length of every span, step by step.
     pub steps: Vec<Vec<usize>>,
     /// Addresses of everything that the engine lends to a step, step by step.
@@ -38,6 +40,7 @@ impl Mock {
         Self {
             slots: vec![None; kv_blocks * BLOCK_LEN],
             context,
+            habit: 0.0,
             steps: Vec::new(),
             addresses: Vec::new(),
             failures: HashSet::new(),
@@ -59,7 +62,11 @@ impl Mock {
     }
 
     fn row(&self, span: &Span, position: usize) -> Vec<f32> {
-        row((0..=position).map(|p| self.slots[Self::slot(span, p)]))
+        let mut row = row((0..=position).map(|p| self.slots[Self::slot(span, p)]));
+        if let Some((_, last)) = self.slots[Self::slot(span, position)] {
+            row[habit(last)] += self.habit;
+        }
+        row
     }
 }
 
@@ -82,6 +89,11 @@ fn row(slots: impl Iterator<Item = Slot>) -> Vec<f32> {
     (0..VOCAB as u64)
         .map(|v| (mix(hash.wrapping_add(mix(v))) >> 40) as f32 / (1 << 21) as f32 - 4.0)
         .collect()
+}
+
+/// What a model with a habit likes to say after a token.
+fn habit(token: u32) -> usize {
+    (token as usize * 5 + 3) % 16
 }
 
 /// The logits after `tokens`, without any cache.
@@ -113,7 +125,7 @@ impl LanguageModel for Mock {
 
     fn forward(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), Box<dyn Error + Send + Sync>> {
         assert_eq!(batch.tokens.len(), batch.spans.iter().map(|span| span.len).sum::<usize>());
-        assert!(batch.spans.iter().all(|span| span.len > 0));
+        assert!(batch.spans.iter().all(|span| span.len > 0 && span.start + span.len <= self.context));
         let (mut rest, mut written) = (batch.tokens.as_slice(), HashSet::new());
         for span in &batch.spans {
             let (tokens, after) = rest.split_at(span.len);
