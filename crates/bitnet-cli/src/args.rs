@@ -2,7 +2,7 @@
 
 use crate::values::{self, Bias};
 use bitnet_core::ops::cache::CacheType;
-use bitnet_inference::{EngineOptions, SamplingParams, StopRules, local::LoadOptions};
+use bitnet_inference::{EngineOptions, MAX_LOOKUP, SamplingParams, StopRules, local::LoadOptions};
 use bitnet_model::weights::LoadMode;
 use bitnet_quant::Format;
 use clap::{Args, ValueEnum};
@@ -128,7 +128,7 @@ pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cac
     }
 }
 
-/// The memory of a running text.
+/// How a running text is kept and computed.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ContextArgs {
     /// Positions of the context; 0 takes what the model was trained for.
@@ -140,11 +140,15 @@ pub(crate) struct ContextArgs {
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f16", env = "BITNET_CACHE_TYPE")]
     pub(crate) cache_type: Cache,
+    /// Most tokens that are guessed ahead from earlier places of the text: faster where it repeats itself, and always the same
+    /// text; 0 guesses none.
+    #[arg(long, aliases = ["draft", "draft-max"], default_value_t = 0, value_name = "N", env = "BITNET_LOOKUP", value_parser = values::up_to(MAX_LOOKUP))]
+    pub(crate) lookup: usize,
 }
 
 impl ContextArgs {
     pub(crate) fn engine(&self) -> EngineOptions {
-        EngineOptions { max_batch_tokens: self.batch_size, ..EngineOptions::default() }
+        EngineOptions { max_batch_tokens: self.batch_size, lookup: self.lookup, ..EngineOptions::default() }
     }
 }
 

@@ -164,10 +164,19 @@ pub(crate) fn rates(generation: &Generation) -> String {
     let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
     let tokens = generation.tokens.len();
     format!(
-        "prompt {prompt} tokens at {:.0} tok/s · {tokens} tokens at {:.1} tok/s",
+        "prompt {prompt} tokens at {:.0} tok/s · {tokens} tokens at {:.1} tok/s{}",
         rate(prompt, generation.prefill),
         rate(tokens.saturating_sub(1), generation.decode),
+        guesses(generation),
     )
+}
+
+/// How good the guesses of the next tokens were, where there were some.
+fn guesses(generation: &Generation) -> String {
+    match generation.drafted_tokens {
+        0 => String::new(),
+        drafted => format!(" · {} of {drafted} guesses right", generation.accepted_tokens),
+    }
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -15,7 +15,7 @@ use bitnet_core::{
     ops::cache::CacheType,
 };
 use bitnet_inference::{
-    LanguageModel,
+    LanguageModel, MAX_LOOKUP,
     local::{self, LocalModel},
 };
 use bitnet_model::{
@@ -41,7 +41,7 @@ enum Output {
 /// Measure prefill and decode speed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bitnet bench -m model.gguf -p 512 -n 128 -t 2\n  \
-    bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
+    bitnet bench -m model.gguf -p 0 --lookup 0,1,2,4,8\n  bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
     The weights are random, the sizes are those of the published model, so that anyone can measure without a download.\n\n\
     The ceiling of decoding is the read bandwidth, that of prefill the int8 peak, both measured beside every repetition.")]
 pub(crate) struct BenchArgs {
@@ -77,6 +77,16 @@ pub(crate) struct BenchArgs {
         value_parser = values::from(0)
     )]
     depth: Vec<usize>,
+    /// Guessed tokens that each decoding step computes ahead, separated by commas: the speed if all of them are right.
+    #[arg(
+        long,
+        aliases = ["draft", "draft-max"],
+        value_delimiter = ',',
+        default_value = "0",
+        env = "BITNET_BENCH_LOOKUP",
+        value_parser = values::up_to(MAX_LOOKUP)
+    )]
+    lookup: Vec<usize>,
     /// Repetitions.
     #[arg(short, long, alias = "repetitions", default_value_t = 5, env = "BITNET_BENCH_REPEAT", value_parser = values::from(1))]
     repeat: usize,
@@ -105,20 +115,27 @@ struct Test {
     tokens: usize,
     depth: usize,
     prefill: bool,
+    /// Tokens that a decoding step computes beside the first.
+    lookup: usize,
 }
 
 impl Test {
     fn name(self) -> String {
         let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
-        format!("{}{}{depth}", if self.prefill { "pp" } else { "tg" }, self.tokens)
+        let lookup = if self.lookup > 0 { format!(" +{}", self.lookup) } else { String::new() };
+        format!("{}{}{lookup}{depth}", if self.prefill { "pp" } else { "tg" }, self.tokens)
     }
 }
 
 impl BenchArgs {
     fn tests(&self) -> Vec<Test> {
         let lengths = |depth: usize| {
-            let prefill = self.prompt.iter().map(move |&tokens| Test { tokens, depth, prefill: true });
-            prefill.chain(self.predict.iter().map(move |&tokens| Test { tokens, depth, prefill: false }))
+            let prefill =
+                self.prompt.iter().map(move |&tokens| Test { tokens, depth, prefill: true, lookup: 0 });
+            let decode = move |lookup: usize| {
+                self.predict.iter().map(move |&tokens| Test { tokens, depth, prefill: false, lookup })
+            };
+            prefill.chain(self.lookup.iter().flat_map(move |&lookup| decode(lookup)))
         };
         self.depth.iter().flat_map(|&depth| lengths(depth)).filter(|test| test.tokens > 0).collect()
     }
@@ -221,14 +238,14 @@ fn decoder(args: &BenchArgs, device: &Device, ui: &Ui) -> Result<(String, Decode
 }
 
 /// Runs `tokens` tokens from position `start`, `chunk` at a time.
-fn pass(model: &mut LocalModel, start: usize, tokens: usize, chunk: usize) -> Result<()> {
+fn pass(model: &mut LocalModel, start: usize, tokens: usize, chunk: usize, logits_of: Logits) -> Result<()> {
     let vocab = model.vocab_size() as u32;
     let blocks: Vec<u32> = (0..(start + tokens).div_ceil(BLOCK_LEN) as u32).collect();
     let ids: Vec<u32> = (0..tokens as u32).map(|i| (i * 7919 + 13) % vocab).collect();
     let mut logits = Vec::new();
     for (i, ids) in ids.chunks(chunk).enumerate() {
         let mut batch = Batch::default();
-        batch.push(ids, start + i * chunk, blocks.clone(), Logits::Last);
+        batch.push(ids, start + i * chunk, blocks.clone(), logits_of);
         logits.clear();
         model.forward(&batch, &mut logits).map_err(|e| anyhow!(e))?;
     }
@@ -236,22 +253,23 @@ fn pass(model: &mut LocalModel, start: usize, tokens: usize, chunk: usize) -> Re
 }
 
 fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Test, ui: &Ui) -> Result<Row> {
-    let Test { tokens, depth, prefill } = test;
-    let (ceiling, work, chunk) = if prefill {
-        (Ceiling::Int8, ternary_weights(model), args.batch_size)
+    let Test { tokens, depth, prefill, lookup } = test;
+    let (ceiling, work, chunk, rows) = if prefill {
+        (Ceiling::Int8, ternary_weights(model), args.batch_size, Logits::Last)
     } else {
-        (Ceiling::Bandwidth, read_bytes(model), 1)
+        let step = 1 + lookup;
+        (Ceiling::Bandwidth, read_bytes(model) / step as f64, step, Logits::All)
     };
     let bar = ui.progress("measuring", args.repeat as u64 + 1, false);
-    pass(model, 0, depth, args.batch_size)?;
+    pass(model, 0, depth, args.batch_size, Logits::Last)?;
     // Warms caches, pages and threads up.
-    pass(model, depth, if prefill { tokens } else { tokens.min(8) }, chunk)?;
+    pass(model, depth, if prefill { tokens } else { tokens.min(8) }, chunk, rows)?;
     bar.inc(1);
     let (mut samples, mut shares) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat {
         let limit = machine.measure(ceiling);
         let begin = Instant::now();
-        pass(model, depth, tokens, chunk)?;
+        pass(model, depth, tokens, chunk, rows)?;
         let rate = tokens as f64 / begin.elapsed().as_secs_f64();
         samples.push(rate);
         shares.push(rate * work / limit);

@@ -22,11 +22,14 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
+        Self::with_engine(engine(32, EngineOptions::default()))
+    }
+
+    fn with_engine(mut engine: Engine<Mock>) -> Self {
         let (pool, used) = (HybridMemoryPool::host(), Arc::new(AtomicUsize::new(0)));
         let read = Arc::clone(&used);
         let source = move || vec![Usage { scope: Scope::System, used: read.load(SeqCst), limit: LIMIT }];
         let monitor = Monitor::with_source(&pool, Thresholds::default(), source);
-        let mut engine = engine(32, EngineOptions::default());
         engine.watch(Watch::with_monitor(&pool, monitor, Duration::ZERO));
         Self { engine, pool, used }
     }
@@ -199,4 +202,22 @@ fn when_pressure_falls_sequences_are_taken_again() {
         collect(setup.engine.step().unwrap(), &mut outputs);
     }
     assert!(outputs.contains_key(&first) && outputs[&second].tokens == expected(&request(prompt(2, 5), 5)));
+}
+
+#[test]
+fn nothing_is_guessed_while_memory_is_critical() {
+    let mut mock = Mock::new(32, 4096);
+    mock.habit = 100.0;
+    let options = EngineOptions { lookup: 8, ..EngineOptions::default() };
+    let mut setup = Setup::with_engine(Engine::new(mock, options).unwrap());
+    setup.engine.submit(request(prompt(1, 20), 900)).unwrap();
+    let mut steps = |percent| {
+        setup.fill(percent);
+        let before = setup.engine.model().steps.len();
+        (0..40).for_each(|_| _ = setup.engine.step().unwrap());
+        setup.engine.model().steps[before + 30..].concat()
+    };
+    assert_eq!(steps(0), [9; 10]);
+    assert_eq!(steps(99), [1; 10]);
+    assert_eq!(steps(0), [9; 10]);
 }
