@@ -34,6 +34,19 @@ fn run_continues_a_text_greedily() {
 }
 
 #[test]
+fn guesses_change_nothing_but_the_time() {
+    let model = testdata("bitnet-packed");
+    let prompt = "one two three four, one two three four, one two";
+    let run = ["run", "-m", &model, "-p", prompt, "-n", "40", "-s", "1", "--temp", "0.2"];
+    for scored in [&[][..], &["--log-probs", "1"]] {
+        let args = [run.as_slice(), scored].concat();
+        let guessed = bitnet(&[args.as_slice(), &["--lookup", "8", "--show-timings"]].concat());
+        assert_eq!(stdout(&guessed), succeeds(&args));
+        assert!(stderr(&guessed).contains("guesses right"), "{}", stderr(&guessed));
+    }
+}
+
+#[test]
 fn every_i2_s_layout_is_told_from_the_weights_or_a_probe() {
     let model = testdata("gguf-bitnet/bitnet-i2_s-arm.gguf");
     let output =

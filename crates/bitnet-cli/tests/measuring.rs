@@ -14,6 +14,13 @@ fn bench_writes_a_table_with_a_cell_for_every_column() {
 }
 
 #[test]
+fn bench_measures_decoding_with_guesses() {
+    let args = ["bench", "--synthetic", "tiny", "-p", "0", "-n", "6", "-r", "1", "--lookup", "0,2"];
+    let table = succeeds(&args);
+    assert!(table.contains("| tg6 |") && table.contains("| tg6 +2 |"), "{table}");
+}
+
+#[test]
 fn bench_writes_csv_with_a_value_for_every_column() {
     let table = succeeds(&[
         "bench",

@@ -34,6 +34,8 @@ fn a_value_without_meaning_is_wrong_usage_that_names_the_flag() {
         ("--predict", "-2"),
         ("--repeat-last-n", "-2"),
         ("--batch-size", "0"),
+        ("--lookup", "65"),
+        ("--lookup", "-1"),
     ];
     for (flag, value) in cases {
         let message = wrong_usage(&[run.as_slice(), &[flag, value]].concat());
