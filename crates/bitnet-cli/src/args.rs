@@ -27,6 +27,15 @@ impl From<Cache> for CacheType {
     }
 }
 
+/// How the head is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Head {
+    /// Where it is large, through a copy of half its size: the same tokens, faster.
+    Auto,
+    /// All of it for every token.
+    File,
+}
+
 /// How the bytes of a file come into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Load {
@@ -125,6 +134,7 @@ pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cac
         check_tensors: false,
         context: (context > 0).then_some(context),
         cache_type: cache.into(),
+        screen_head: true,
     }
 }
 
@@ -140,6 +150,9 @@ pub(crate) struct ContextArgs {
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f16", env = "BITNET_CACHE_TYPE")]
     pub(crate) cache_type: Cache,
+    /// How the next token is searched among the rows of the head; the text does not depend on it.
+    #[arg(long, default_value = "auto", env = "BITNET_HEAD")]
+    pub(crate) head: Head,
     /// Most tokens that are guessed ahead from earlier places of the text: faster where it repeats itself, and always the same
     /// text; 0 guesses none.
     #[arg(long, aliases = ["draft", "draft-max"], default_value_t = 0, value_name = "N", env = "BITNET_LOOKUP", value_parser = values::up_to(MAX_LOOKUP))]
@@ -147,6 +160,11 @@ pub(crate) struct ContextArgs {
 }
 
 impl ContextArgs {
+    /// How to open the model for it.
+    pub(crate) fn options(&self, model: &ModelArgs) -> LoadOptions {
+        LoadOptions { screen_head: self.head == Head::Auto, ..model.options(self.ctx_size, self.cache_type) }
+    }
+
     pub(crate) fn engine(&self) -> EngineOptions {
         EngineOptions { max_batch_tokens: self.batch_size, lookup: self.lookup, ..EngineOptions::default() }
     }

@@ -103,7 +103,12 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// How keys and values are stored.
     pub cache_type: CacheType,
+    /// Searches a large head through a copy of half its size, which costs that memory: tokens are the same, and sooner there.
+    pub screen_head: bool,
 }
+
+/// Bytes of a head from which on searching it through a copy is worth it: less stays in the caches.
+pub const SCREENED_BYTES: usize = 32 << 20;
 
 impl Default for LoadOptions {
     fn default() -> Self {
@@ -115,6 +120,7 @@ impl Default for LoadOptions {
             check_tensors: false,
             context: None,
             cache_type: CacheType::default(),
+            screen_head: true,
         }
     }
 }
@@ -278,7 +284,10 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     check_vocabulary(&checkpoint, &tokenizer)?;
     notes.extend(settle_i2s_layout(&mut checkpoint, &device, &tokenizer)?);
     expect_room(checkpoint.repacked_bytes(), false)?;
-    let decoder = decoder(&checkpoint, &device, progress)?;
+    let mut decoder = decoder(&checkpoint, &device, progress)?;
+    if options.screen_head {
+        notes.extend(screen_head(&mut decoder)?);
+    }
     let context = options.context.unwrap_or(decoder.config.max_position_embeddings);
     let model = LocalModel::new(decoder, context, options.cache_type)?;
     Ok(Loaded { model, tokenizer, notes })
@@ -337,6 +346,27 @@ pub fn decoder(
     let (done, all) = (AtomicU64::new(0), checkpoint.weight_bytes());
     let step = |bytes: u64| progress(done.fetch_add(bytes, Relaxed) + bytes, all);
     Ok(checkpoint.decoder(device, &step)?)
+}
+
+/// Makes a screen for a large head. Returns why there is none although it would help.
+///
+/// # Errors
+/// Where the device fails.
+pub fn screen_head(decoder: &mut Decoder) -> Result<Option<String>, OpenError> {
+    let needed = decoder.head().bytes() / 2;
+    if needed < SCREENED_BYTES / 2 {
+        return Ok(None);
+    }
+    // Twice, so that the KV cache has room as well.
+    if let Some(Memory { available, .. }) = Memory::detect()
+        && available < 2 * needed
+    {
+        let reason =
+            format!("{} MiB for a copy of the head are not there; every token reads all of it", needed >> 20);
+        return Ok(Some(reason));
+    }
+    decoder.screen_head(SCREENED_BYTES)?;
+    Ok(None)
 }
 
 /// A text that models of English know by heart or at least find likely: A. Conan Doyle, "The Red-Headed League" (1891).

@@ -26,7 +26,8 @@ pub trait LanguageModel {
     /// Gives back the memory behind the KV cache, where it can: no block holds anything that will be read.
     fn forget(&mut self) {}
 
-    /// Runs `batch`, and appends one row of `vocab_size` logits for every position asked for, in span order.
+    /// Runs `batch`, and appends one row of `vocab_size` logits for every position asked for, in span order. Those that do not matter
+    /// ([`Span::largest`](bitnet_model::batch::Span::largest)) may be `f32::MIN`.
     ///
     /// # Errors
     /// Whatever the device reports. The engine repeats the batch at the next step.

@@ -150,3 +150,49 @@ fn argmax(row: &[f32]) -> Option<u32> {
     }
     best.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Rng, Sampler, SamplingParams};
+    use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
+
+    fn params() -> impl Strategy<Value = SamplingParams> {
+        let cuts = (prop_oneof![Just(0.0), 0.2..2f32], 0..12usize, 0.3..1f32, 0.0..0.3f32);
+        let penalties = (prop_oneof![Just(1.0), 0.9..1.5f32], 0..20usize, -0.1..1f32, 0.0..0.5f32);
+        let bias =
+            prop::collection::btree_map(0..64u32, prop_oneof![Just(f32::NEG_INFINITY), -4.0..0.2f32], 0..5);
+        (cuts, penalties, bias, any::<u64>()).prop_map(|(cuts, penalties, logit_bias, seed)| SamplingParams {
+            temperature: cuts.0,
+            top_k: cuts.1,
+            top_p: cuts.2,
+            min_p: cuts.3,
+            repeat_penalty: penalties.0,
+            repeat_last_n: penalties.1,
+            presence_penalty: penalties.2,
+            frequency_penalty: penalties.3,
+            logit_bias,
+            seed,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn logits_that_decide_nothing_may_be_anything_small(
+            params in params(),
+            // Halves, so that many are alike.
+            logits in prop::collection::vec((-12..12i8).prop_map(|x| f32::from(x) / 2.0), 64),
+            history in prop::collection::vec(0..64u32, 0..30),
+        ) {
+            let Some(decisive) = params.decisive_logits(history.len()) else { return Ok(()) };
+            let mut order = logits.clone();
+            order.sort_by(|a, b| b.total_cmp(a));
+            let least = order[decisive.min(64) - 1];
+            let some: Vec<f32> = logits.iter().map(|&x| if x >= least { x } else { f32::MIN }).collect();
+            let pick = |logits: &[f32]| {
+                let mut rng = Rng::new(params.seed);
+                (0..8).map(|_| Sampler::default().pick(logits, &history, &params, &mut rng).unwrap()).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(pick(&some), pick(&logits));
+        }
+    }
+}

@@ -229,7 +229,8 @@ impl Scheduler {
         // As much as the sequence can come to have: its later steps then find room.
         blocks.reserve_exact(sequence.blocks.capacity());
         blocks.extend_from_slice(&sequence.blocks[..end.div_ceil(BLOCK_LEN)]);
-        batch.spans.push(Span { len, start, blocks, logits });
+        let largest = sequence.decisive_logits();
+        batch.spans.push(Span { len, start, blocks, logits, largest });
         self.planned.push(at);
     }
 }

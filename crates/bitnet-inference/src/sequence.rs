@@ -124,6 +124,15 @@ impl Sequence {
         }
     }
 
+    /// How many of the largest logits decide what comes next; `None` where all do.
+    pub fn decisive_logits(&self) -> Option<usize> {
+        if self.logprobs.is_some() || self.wants_scores() {
+            None
+        } else {
+            self.params.decisive_logits(self.limit)
+        }
+    }
+
     /// Appends a token that was picked.
     pub fn push(&mut self, token: u32) {
         self.tokens.push(token);

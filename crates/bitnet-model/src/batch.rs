@@ -25,6 +25,8 @@ pub struct Span {
     pub blocks: Vec<u32>,
     /// Rows to return logits for.
     pub logits: Logits,
+    /// How many of the largest logits of each of these rows matter, all where it is `None`; any other may be `f32::MIN`.
+    pub largest: Option<usize>,
 }
 
 impl Span {
@@ -48,10 +50,16 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds a run of tokens.
+    /// Adds a run of tokens, all of whose logits matter.
     pub fn push(&mut self, tokens: &[u32], start: usize, blocks: Vec<u32>, logits: Logits) {
         self.tokens.extend_from_slice(tokens);
-        self.spans.push(Span { len: tokens.len(), start, blocks, logits });
+        self.spans.push(Span { len: tokens.len(), start, blocks, logits, largest: None });
+    }
+
+    /// How many of the largest logits matter of each row that is asked for; `None` where all of any row do.
+    pub fn largest(&self) -> Option<Vec<usize>> {
+        let rows = self.spans.iter().flat_map(|span| std::iter::repeat_n(span.largest, span.logits_rows()));
+        rows.collect()
     }
 
     /// Number of logits rows that the batch asks for, over all spans.

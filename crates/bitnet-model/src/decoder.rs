@@ -8,8 +8,9 @@ use crate::{
 };
 use bitnet_core::{
     Device, Error, PackedTensor, Result, Tensor,
-    ops::{self, PagedSpan},
+    ops::{self, PagedSpan, Screen},
 };
+use bitnet_quant::Format;
 
 /// One layer of a decoder.
 #[derive(Clone, Debug)]
@@ -67,6 +68,8 @@ pub struct Decoder {
     pub norm: RmsNorm,
     /// `[V, C]`; the embedding where there is none.
     pub lm_head: Option<Table>,
+    /// Finds the largest logits without reading all of the head.
+    pub screen: Option<Screen>,
     /// Rotary frequencies.
     pub rope: Rope,
     /// Whether gradients compute each layer again instead of keeping what it computed.
@@ -87,6 +90,38 @@ impl Decoder {
         });
         let heads = self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, Table::bytes);
         heads + matrices.sum::<usize>()
+    }
+
+    /// What logits are products with.
+    pub fn head(&self) -> &Table {
+        self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
+    }
+
+    /// Bytes of weights that a decoded token reads, but for one row of an embedding that is not the head.
+    pub fn decode_bytes(&self) -> usize {
+        let head = self.screen.as_ref().map_or(self.head().bytes(), Screen::bytes);
+        let unread = if self.lm_head.is_some() { self.embed_tokens.bytes() } else { 0 };
+        self.weight_bytes() - unread - self.head().bytes() + head
+    }
+
+    /// Makes a screen for the head, where that saves reading: its rows are 16 bits a weight or more, and all together `at_least` bytes.
+    /// Logits that matter stay the same. Returns whether there is a screen now.
+    ///
+    /// # Errors
+    /// Where memory runs out.
+    pub fn screen_head(&mut self, at_least: usize) -> Result<bool> {
+        let Table::Stored(head) = self.head() else { return Ok(false) };
+        let wide = matches!(head.format(), Format::F32 | Format::F16 | Format::BF16);
+        let whole = head.cols().is_multiple_of(Format::Q8_0.block_len());
+        if !(wide && whole && head.bytes() >= at_least && head.device().backend().host_addressable()) {
+            return Ok(false);
+        }
+        self.screen = match Screen::of(head) {
+            // Rows that are not finite are left to the head and to whoever meets their logits.
+            Err(Error::Argument { .. }) => None,
+            screen => Some(screen?),
+        };
+        Ok(self.screen.is_some())
     }
 
     /// Runs a batch: hidden states `[T, C]` of all its tokens, before the last norm. Without a cache its spans are whole sequences, as in
@@ -144,14 +179,14 @@ impl Decoder {
         Ok((x, found))
     }
 
-    /// Logits `[n, V]` of the rows that the batch asks for, given its hidden states `[T, C]`.
+    /// Logits `[n, V]` of the rows that the batch asks for, given its hidden states `[T, C]`. With a screen, those that do not matter may be
+    /// `f32::MIN`.
     ///
     /// # Errors
     /// Where shapes differ or the device fails.
     pub fn logits(&self, batch: &Batch, hidden: &Tensor) -> Result<Tensor> {
-        let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
         if batch.logits_rows() == batch.tokens.len() {
-            return head.products(&self.norm.forward(hidden)?);
+            return self.products(batch, &self.norm.forward(hidden)?);
         }
         let mut rows = Vec::with_capacity(batch.logits_rows());
         let mut first = 0;
@@ -161,6 +196,16 @@ impl Decoder {
             first += span.len;
         }
         let hidden = ops::embedding(&PackedTensor::from_rows(hidden)?, &rows)?;
-        head.products(&self.norm.forward(&hidden)?)
+        self.products(batch, &self.norm.forward(&hidden)?)
+    }
+
+    /// Products of the rows that the batch asks for with the head.
+    fn products(&self, batch: &Batch, x: &Tensor) -> Result<Tensor> {
+        match (self.head(), &self.screen, batch.largest()) {
+            (Table::Stored(head), Some(screen), Some(wanted)) => {
+                ops::largest_products(x, head, screen, &wanted)
+            }
+            (head, ..) => head.products(x),
+        }
     }
 }

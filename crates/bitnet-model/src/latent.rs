@@ -45,7 +45,16 @@ impl Decoder {
         let untied = !config.tie_word_embeddings;
         let lm_head = untied.then(|| values("lm_head.weight", &[v, c]).map(Table::Latent)).transpose()?;
         let rope = Rope::new(config);
-        Ok(Self { embed_tokens, layers, norm, lm_head, rope, recompute: false, config: config.clone() })
+        Ok(Self {
+            embed_tokens,
+            layers,
+            norm,
+            lm_head,
+            screen: None,
+            rope,
+            recompute: false,
+            config: config.clone(),
+        })
     }
 
     /// A decoder with random weights: norms of ones, everything else normal with deviation 0.02, divided by `sqrt(2 L)` where a projection adds

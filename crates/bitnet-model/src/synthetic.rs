@@ -190,6 +190,7 @@ pub fn decoder(config: &Config, device: &Device, seed: u64) -> Result<Decoder> {
         layers,
         norm: norm(config.hidden_size, config, device)?,
         lm_head,
+        screen: None,
         rope: Rope::new(config),
         recompute: false,
         config: config.clone(),

@@ -3,7 +3,7 @@
 mod report;
 
 use crate::{
-    args::{Cache, FileArgs},
+    args::{Cache, FileArgs, Head},
     session::resolve,
     ui::Ui,
     values,
@@ -15,7 +15,7 @@ use bitnet_core::{
     ops::cache::CacheType,
 };
 use bitnet_inference::{
-    LanguageModel, MAX_LOOKUP,
+    LanguageModel, MAX_LOOKUP, SamplingParams,
     local::{self, LocalModel},
 };
 use bitnet_model::{
@@ -96,6 +96,9 @@ pub(crate) struct BenchArgs {
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f16", env = "BITNET_CACHE_TYPE")]
     cache_type: Cache,
+    /// How decoding searches the next token among the rows of the head, with the 40 likeliest to choose from.
+    #[arg(long, default_value = "auto", env = "BITNET_HEAD")]
+    head: Head,
     /// How to write the results.
     #[arg(short, long, default_value = "md", env = "BITNET_BENCH_OUTPUT")]
     output: Output,
@@ -207,7 +210,12 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
         drop(last.take());
         let device = Device::open(&args.device, threads)?;
         let begin = Instant::now();
-        let (name, decoder) = decoder(args, &device, ui)?;
+        let (name, mut decoder) = decoder(args, &device, ui)?;
+        if args.head == Head::Auto
+            && let Some(note) = local::screen_head(&mut decoder)?
+        {
+            ui.note(&note);
+        }
         let load = begin.elapsed().as_secs_f64();
         info!("{name}: {} with {} threads, opened in {load:.3} s", device.name(), device.threads());
         let machine = Machine::new(&device);
@@ -246,6 +254,7 @@ fn pass(model: &mut LocalModel, start: usize, tokens: usize, chunk: usize, logit
     for (i, ids) in ids.chunks(chunk).enumerate() {
         let mut batch = Batch::default();
         batch.push(ids, start + i * chunk, blocks.clone(), logits_of);
+        batch.spans[0].largest = Some(SamplingParams::default().top_k);
         logits.clear();
         model.forward(&batch, &mut logits).map_err(|e| anyhow!(e))?;
     }
@@ -258,7 +267,7 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
         (Ceiling::Int8, ternary_weights(model), args.batch_size, Logits::Last)
     } else {
         let step = 1 + lookup;
-        (Ceiling::Bandwidth, read_bytes(model) / step as f64, step, Logits::All)
+        (Ceiling::Bandwidth, model.decoder().decode_bytes() as f64 / step as f64, step, Logits::All)
     };
     let bar = ui.progress("measuring", args.repeat as u64 + 1, false);
     pass(model, 0, depth, args.batch_size, Logits::Last)?;
@@ -284,11 +293,4 @@ fn ternary_weights(model: &LocalModel) -> f64 {
     let config = model.config();
     let tables = if config.tie_word_embeddings { 1 } else { 2 };
     config.parameters() as f64 - (tables * config.vocab_size * config.hidden_size) as f64
-}
-
-/// Bytes of weights that one token reads: all of them, but of an embedding that is not the head a single row.
-fn read_bytes(model: &LocalModel) -> f64 {
-    let decoder = model.decoder();
-    let unread = if decoder.lm_head.is_some() { decoder.embed_tokens.bytes() } else { 0 };
-    (decoder.weight_bytes() - unread) as f64
 }

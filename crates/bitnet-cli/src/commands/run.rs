@@ -57,7 +57,7 @@ pub(crate) struct RunArgs {
 
 pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Result<ExitCode> {
     let prompt = prompt(args)?;
-    let options = args.model.options(args.context.ctx_size, args.context.cache_type);
+    let options = args.context.options(&args.model);
     let mut session = Session::open(&args.model.model, &options, args.context.engine(), ui)?;
     let request = request(args, &session.tokenizer, &prompt, ui)?;
     let generation = if args.log_probs.is_some() {

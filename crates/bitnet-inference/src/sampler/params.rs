@@ -80,6 +80,17 @@ impl SamplingParams {
         }
     }
 
+    /// How many of the largest logits decide what is picked after at most `history` tokens, whatever the others are; `None` where all do.
+    ///
+    /// Where penalties and bias only ever lower a logit, those kept are among as many as are kept and lowered.
+    pub(crate) fn decisive_logits(&self, history: usize) -> Option<usize> {
+        let kept = if self.temperature == 0.0 { 1 } else { self.top_k };
+        let penalties = [self.repeat_penalty - 1.0, self.presence_penalty, self.frequency_penalty];
+        let lowers = penalties.iter().all(|&p| p >= 0.0) && self.logit_bias.values().all(|&bias| bias <= 0.0);
+        let penalized = if self.penalizes() { self.repeat_last_n.min(history) } else { 0 };
+        (kept > 0 && lowers).then(|| kept.saturating_add(penalized).saturating_add(self.logit_bias.len()))
+    }
+
     pub(super) fn penalizes(&self) -> bool {
         self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
     }

@@ -54,6 +54,7 @@ impl Checkpoint {
             layers,
             norm,
             lm_head,
+            screen: None,
             rope: Rope::new(&config),
             recompute: false,
             config,

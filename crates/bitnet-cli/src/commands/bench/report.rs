@@ -70,6 +70,7 @@ impl Measured {
         json!({
             "model": self.name,
             "weight_bytes": self.bytes(),
+            "decode_bytes": self.model.decoder().decode_bytes(),
             "parameters": self.model.config().parameters(),
             "version": env!("CARGO_PKG_VERSION"),
             "commit": option_env!("BITNET_COMMIT"),
