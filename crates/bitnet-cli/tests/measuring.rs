@@ -57,6 +57,26 @@ fn doctor_names_the_tier_that_would_be_used() {
 }
 
 #[test]
+fn doctor_measures_ceilings_for_each_number_of_threads() {
+    let value: serde_json::Value =
+        serde_json::from_str(&succeeds(&["doctor", "--ceilings", "--json"])).unwrap();
+    let ceilings = value["ceilings"].as_array().unwrap();
+    assert_eq!(ceilings[0]["threads"], 1);
+    assert_eq!(ceilings.last().unwrap()["threads"], value["hardware_threads"]);
+    for ceiling in ceilings {
+        for key in ["read_bandwidth_gb_per_s", "int8_gops_per_s", "f32_gflops_per_s"] {
+            assert!(ceiling[key].as_f64().unwrap() > 0.0, "{key} of {ceiling}");
+        }
+    }
+    let table = succeeds(&["doctor", "--ceilings"]);
+    assert_eq!(
+        table.split("threads  read GB/s").nth(1).unwrap().lines().count(),
+        1 + ceilings.len(),
+        "{table}"
+    );
+}
+
+#[test]
 fn doctor_gives_its_figures_units() {
     let report = succeeds(&["doctor"]);
     assert!(report.contains("GB/s") && report.contains("GiB") && !report.contains("gb per s"), "{report}");

@@ -1,10 +1,12 @@
 //! What this machine offers, and what would be used.
 
+mod ceilings;
+
 use crate::commands::pull;
 use anyhow::Result;
 use bitnet_core::{
     Device,
-    cpu::{ceilings, kernels::Kernels, threads::Threads, topology::Topology},
+    cpu::{self, kernels::Kernels, threads::Threads, topology::Topology},
 };
 use clap::Args;
 use serde_json::{Value, json};
@@ -15,21 +17,32 @@ const SAMPLE: usize = 256 << 20;
 
 /// Show processor features, threads, memory and what would be used.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  bitnet doctor --json")]
+#[command(after_help = "Examples:\n  bitnet doctor\n  bitnet doctor --ceilings --json")]
 pub(crate) struct DoctorArgs {
     /// Write one JSON object.
     #[arg(long, env = "BITNET_JSON")]
     json: bool,
+    /// Measure read bandwidth, int8 peak and dense float products for each number of threads; takes a few seconds.
+    #[arg(long, env = "BITNET_CEILINGS")]
+    ceilings: bool,
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
-    let report = report()?;
+    let mut report = report()?;
+    let ceilings = if args.ceilings { ceilings::measure()? } else { Vec::new() };
     if args.json {
+        if args.ceilings {
+            report["ceilings"] = ceilings.into();
+        }
         outln!("{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     for (label, text) in lines(&report) {
         outln!("{label:<16} {text}")?;
+    }
+    if args.ceilings {
+        outln!()?;
+        ceilings::table(&ceilings).iter().try_for_each(|line| outln!("{line}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -89,7 +102,7 @@ fn report() -> Result<Value> {
         "memory_available_gib": topology.memory.map(|m| gib(m.available)),
         "read_bandwidth_gb_per_s": bandwidth(used),
         "read_bandwidth_all_threads_gb_per_s": bandwidth(topology.usable),
-        "int8_gops_per_s": gops(ceilings::integer_peak(&Threads::new(used), Kernels::best(), 5)),
+        "int8_gops_per_s": gops(cpu::ceilings::integer_peak(&Threads::new(used), Kernels::best(), 5)),
         "model_cache": pull::cache_dir(),
     }))
 }
@@ -102,7 +115,7 @@ pub(crate) fn gops(multiply_adds: f64) -> f64 {
 /// Gigabytes a second that `threads` threads read.
 pub(crate) fn bandwidth(threads: usize) -> f64 {
     let data = vec![1u64; SAMPLE / size_of::<u64>()];
-    (1e-8 * ceilings::read_bandwidth(&Threads::new(threads), &data, 5)).round() / 10.0
+    (1e-8 * cpu::ceilings::read_bandwidth(&Threads::new(threads), &data, 5)).round() / 10.0
 }
 
 #[cfg(target_arch = "x86_64")]
