@@ -157,7 +157,7 @@ impl<M: LanguageModel> Engine<M> {
     pub fn step_into(&mut self, events: &mut Vec<Event>) -> Result<()> {
         let now = Instant::now();
         self.look(now);
-        self.scheduler.plan(&mut self.batch, now);
+        self.scheduler.plan(&mut self.batch, now, self.model.step_cost());
         // Behind the plan: what a sequence that starts now finds in the prefix cache is worth more than its memory.
         self.shrink();
         if self.batch.spans.is_empty() {

@@ -17,6 +17,7 @@ pub mod generate;
 pub mod local;
 mod lookup;
 pub mod model;
+mod pace;
 pub mod perplexity;
 pub mod pressure;
 pub mod request;

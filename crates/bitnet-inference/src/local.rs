@@ -1,6 +1,6 @@
 //! Models on a device of this machine: opened, checked, and ready for the engine.
 
-use crate::{LanguageModel, perplexity};
+use crate::{LanguageModel, pace::Pace, perplexity};
 use bitnet_core::{
     Device,
     cpu::topology::Memory,
@@ -19,6 +19,7 @@ use bitnet_quant::Format;
 use std::{
     path::Path,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Instant,
 };
 
 /// Why a model could not be opened.
@@ -146,6 +147,7 @@ pub struct LocalModel {
     cache: KvCache,
     cache_type: CacheType,
     context: usize,
+    pace: Pace,
 }
 
 impl LocalModel {
@@ -161,7 +163,7 @@ impl LocalModel {
         let blocks = KvCache::blocks_for(context);
         check_memory(&decoder.config, context, cache_type)?;
         let cache = KvCache::new(&decoder.config, decoder.device(), blocks, cache_type)?;
-        Ok(Self { decoder, cache, cache_type, context })
+        Ok(Self { decoder, cache, cache_type, context, pace: Pace::default() })
     }
 
     /// What computes.
@@ -197,6 +199,10 @@ impl LanguageModel for LocalModel {
         KvCache::block_bytes(&self.decoder.config, self.cache_type)
     }
 
+    fn step_cost(&self) -> f32 {
+        self.pace.step_cost()
+    }
+
     fn forget(&mut self) {
         let (decoder, blocks) = (&self.decoder, self.cache.blocks());
         // The pages of a new cache take no memory before they are written, unlike those of the old one.
@@ -210,6 +216,7 @@ impl LanguageModel for LocalModel {
         batch: &Batch,
         logits: &mut Vec<f32>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let begin = Instant::now();
         let hidden = self.decoder.forward(batch, Some(&mut self.cache))?;
         if batch.logits_rows() > 0 {
             let rows = self.decoder.logits(batch, &hidden)?;
@@ -218,6 +225,9 @@ impl LanguageModel for LocalModel {
                 Ok(rows) => logits.extend_from_slice(rows),
                 Err(_) => logits.extend(rows.to_vec::<f32>()?),
             }
+        }
+        if batch.logits_rows() == batch.tokens.len() {
+            self.pace.note(batch.tokens.len(), begin.elapsed().as_secs_f32());
         }
         Ok(())
     }

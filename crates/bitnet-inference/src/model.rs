@@ -1,5 +1,6 @@
 //! The seam between the engine and whatever computes logits.
 
+use crate::pace::STEP_COST;
 use bitnet_model::batch::Batch;
 
 /// A decoder with a paged KV cache.
@@ -21,6 +22,12 @@ pub trait LanguageModel {
     /// Bytes of a block of the KV cache; 0 where that is not known.
     fn block_bytes(&self) -> usize {
         0
+    }
+
+    /// What a step costs however few tokens it computes, in the cost of a token: `tokens + step_cost` is then the time of a
+    /// step. The larger it is, the more a guess may be wrong and still be worth computing.
+    fn step_cost(&self) -> f32 {
+        STEP_COST
     }
 
     /// Gives back the memory behind the KV cache, where it can: no block holds anything that will be read.
@@ -53,6 +60,10 @@ impl<M: LanguageModel + ?Sized> LanguageModel for Box<M> {
 
     fn block_bytes(&self) -> usize {
         (**self).block_bytes()
+    }
+
+    fn step_cost(&self) -> f32 {
+        (**self).step_cost()
     }
 
     fn forget(&mut self) {

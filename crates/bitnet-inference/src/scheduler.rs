@@ -25,11 +25,6 @@ const MAX_SCORED_ROWS: usize = 64;
 /// Most tokens that a step drafts, for the same reason.
 const MAX_DRAFTED_ROWS: usize = 64;
 
-/// What a step costs however few tokens it computes, in tokens. Decoding with books-22m on two cores (AVX2): a step of one token
-/// takes 2.3 ms, each further one 1.0 ms. Where weights come from memory it is more, and drafts are shorter than they
-/// could be.
-const STEP_COST: f32 = 1.25;
-
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     options: EngineOptions,
@@ -57,13 +52,14 @@ impl Scheduler {
         }
     }
 
-    /// Lays out the next batch; it is empty only when no sequence is left.
-    pub fn plan(&mut self, batch: &mut Batch, now: Instant) {
+    /// Lays out the next batch; it is empty only when no sequence is left. What a step costs is told by
+    /// [`LanguageModel::step_cost`](crate::LanguageModel::step_cost).
+    pub fn plan(&mut self, batch: &mut Batch, now: Instant, step_cost: f32) {
         let preempted = self.grow();
         if !preempted {
             self.admit(now);
         }
-        self.lay_out(batch);
+        self.lay_out(batch, step_cost);
     }
 
     /// Takes the sequence out, wherever it is, and frees its blocks.
@@ -166,11 +162,11 @@ impl Scheduler {
         self.options.max_batch_tokens.saturating_sub(decoding).max(1)
     }
 
-    fn lay_out(&mut self, batch: &mut Batch) {
+    fn lay_out(&mut self, batch: &mut Batch, step_cost: f32) {
         batch.tokens.clear();
         self.spare_tables.extend(batch.spans.drain(..).map(|span| span.blocks));
         self.planned.clear();
-        let mut drafts = self.drafts();
+        let mut drafts = self.drafts(step_cost);
         for at in 0..self.running.len() {
             if self.running[at].pending() == 1 {
                 let drafted = self.push_drafting_span(batch, at, &drafts);
@@ -191,14 +187,14 @@ impl Scheduler {
     }
 
     /// What the next step may draft: nothing while memory is critical, nor more than the batch has room for.
-    fn drafts(&self) -> Drafts {
+    fn drafts(&self, step_cost: f32) -> Drafts {
         let decoding = self.running.iter().filter(|s| s.pending() == 1).count();
         let prefill = self.prefill_pending().min(self.prefill_budget());
         let room = self.options.max_batch_tokens.saturating_sub(decoding + prefill).min(MAX_DRAFTED_ROWS);
-        // A step of `n` tokens costs `n + STEP_COST`. One more is worth its cost of 1 if it yields at least what the
-        // others yield at that price, `n / (n + STEP_COST)`.
+        // A step of `n` tokens costs `n + step_cost`. One more is worth its cost of 1 if it yields at least what the
+        // others yield at that price, `n / (n + step_cost)`.
         let tokens = (decoding + prefill) as f32;
-        Drafts { left: if self.one_at_a_time { 0 } else { room }, chance: tokens / (tokens + STEP_COST) }
+        Drafts { left: if self.one_at_a_time { 0 } else { room }, chance: tokens / (tokens + step_cost) }
     }
 
     /// Adds the decode step of a sequence, with guesses behind it. Returns how many.
