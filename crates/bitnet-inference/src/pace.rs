@@ -11,8 +11,9 @@ const KEPT: f32 = 31.0 / 32.0;
 pub(crate) const STEP_COST: f32 = 1.25;
 /// Steps that must have told otherwise before they outweigh it.
 const DOUBT: f32 = 8.0;
-/// The costs that are told: with the least, guesses are made that are right nine times of ten, and so the cost is learnt anew.
-const COSTS: [f32; 2] = [0.1, 16.0];
+/// The costs that are told. With the least, guesses are made that are right nine times of ten, and so the cost is learnt anew.
+/// More than the greatest wins little, since guesses that are often wrong are short, and a busy machine makes a step seem dear.
+const COSTS: [f32; 2] = [0.1, STEP_COST];
 
 /// Times of steps of one token and of several.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn the_cost_of_a_step_is_learnt_and_follows_the_machine() {
         let mut pace = Pace::default();
-        for step in [0.5, 8.0, 1.0] {
+        for step in [0.5, 1.2, 0.8] {
             let cost = learnt(&mut pace, step);
             assert!((cost - step).abs() < 0.1 * step, "{cost} instead of {step}");
         }
@@ -102,9 +103,9 @@ mod tests {
     fn one_slow_step_changes_little() {
         for tokens in [1, 4] {
             let mut pace = Pace::default();
-            learnt(&mut pace, 2.0);
+            learnt(&mut pace, 0.8);
             pace.note(tokens, 100.0);
-            assert!((1.7..2.3).contains(&pace.step_cost()), "{}", pace.step_cost());
+            assert!((0.6..1.0).contains(&pace.step_cost()), "{}", pace.step_cost());
         }
     }
 
@@ -115,8 +116,6 @@ mod tests {
         assert_eq!(pace.step_cost(), STEP_COST);
         pace.note(2, 2.0);
         assert!((0.9..STEP_COST).contains(&pace.step_cost()));
-        pace.note(2, 1.0);
-        assert!((1.0..1.5).contains(&pace.step_cost()));
     }
 
     #[test]
