@@ -1,4 +1,4 @@
-//! Copies of views whose neighbours do not lie side by side: matrices that are transposed, a square at a time.
+//! Copies of views whose neighbours do not lie side by side: matrices that are transposed, a tile at a time.
 
 use super::{kernels::Kernels, threads::Threads, walk::Walk};
 use crate::{
@@ -7,10 +7,11 @@ use crate::{
     ops::copy,
 };
 
-/// Bytes of a row of a square that is turned in the cache.
-const SIDE_BYTES: usize = 256;
-/// Squares below each other that a thread turns before it goes on to the right, so that a column is read in long pieces.
-const SQUARES: usize = 8;
+/// Bytes of a piece of a column that is turned in the cache, and of a piece of a row that is written from there.
+const COLUMN_BYTES: usize = 256;
+const ROW_BYTES: usize = 512;
+/// Pieces below each other that a thread turns before it goes on to the right, so that a column is read at length.
+const PIECES: usize = 8;
 /// Elements of a matrix that is worth it.
 const MATRIX: usize = 64;
 /// Elements that are worth a thread of their own.
@@ -48,7 +49,7 @@ impl Transposed {
 
     /// Writes rows of the result, counted over all the outer entries, from `first` on.
     fn write<T: Element>(&self, kernels: &Kernels, past_caches: bool, x: &[T], first: usize, y: &mut [T]) {
-        let (pitch, mut square, mut row) = (self.pitch(), Vec::new(), first);
+        let (pitch, mut tile, mut row) = (self.pitch(), Vec::new(), first);
         let mut rest = y;
         while !rest.is_empty() {
             let (outer, top) = (row / self.rows, row % self.rows);
@@ -57,45 +58,40 @@ impl Transposed {
             let start = self.offset + place(&self.outer, outer) + top;
             for i in 0..extent(&self.between) {
                 let x = &x[start + place(&self.between, i)..];
-                self.matrix(kernels, past_caches, &mut square, x, count, &mut y[i * self.cols..]);
+                self.matrix(kernels, past_caches, &mut tile, x, count, &mut y[i * self.cols..]);
             }
             (rest, row) = (behind, row + count);
         }
     }
 
-    /// `y[r, c] = x[c * stride + r]` of `rows` rows, in squares that are turned in the cache: strides of a power of two would put all lines
+    /// `y[r, c] = x[c * stride + r]` of `rows` rows, in tiles that are turned in the cache: strides of a power of two would put all lines
     /// of a column into one place of it.
     fn matrix<T: Element>(
         &self,
         kernels: &Kernels,
         past_caches: bool,
-        square: &mut Vec<T>,
+        tile: &mut Vec<T>,
         x: &[T],
         rows: usize,
         y: &mut [T],
     ) {
-        let (size, side, pitch) = (size_of::<T>(), SIDE_BYTES / size_of::<T>(), self.pitch());
+        let (size, pitch) = (size_of::<T>(), self.pitch());
+        let (high, wide) = (COLUMN_BYTES / size, ROW_BYTES / size);
         let aligned = (pitch * size).is_multiple_of(32) && (y.as_ptr() as usize).is_multiple_of(32);
         let store = if past_caches && aligned { kernels.stream } else { copy::rows };
-        square.resize(side * side + 64 / size, T::default());
-        let aligned = square.as_ptr().align_offset(64);
-        let square = &mut square[aligned..];
-        for left in (0..self.cols).step_by(side) {
-            let width = side.min(self.cols - left);
-            for top in (0..rows).step_by(side) {
-                let square = as_bytes_mut(&mut square[..width * side.min(rows - top)]);
-                (kernels.transpose)(
-                    size,
-                    as_bytes(&x[left * self.stride + top..]),
-                    self.stride,
-                    square,
-                    width,
-                );
+        tile.resize(wide * high + 64 / size, T::default());
+        let aligned = tile.as_ptr().align_offset(64);
+        let tile = &mut tile[aligned..];
+        for left in (0..self.cols).step_by(wide) {
+            let width = wide.min(self.cols - left);
+            for top in (0..rows).step_by(high) {
+                let tile = as_bytes_mut(&mut tile[..width * high.min(rows - top)]);
+                (kernels.transpose)(size, as_bytes(&x[left * self.stride + top..]), self.stride, tile, width);
                 let y = as_bytes_mut(&mut y[top * pitch + left..]);
                 // Without a gap the rows are a single one.
                 let (width, pitch) =
-                    if width == pitch { (square.len(), y.len()) } else { (width * size, pitch * size) };
-                store(square, width, y, pitch);
+                    if width == pitch { (tile.len(), y.len()) } else { (width * size, pitch * size) };
+                store(tile, width, y, pitch);
             }
         }
     }
@@ -109,11 +105,11 @@ impl Transposed {
         x: &[T],
         y: &mut [T],
     ) {
-        let (side, pitch) = (SIDE_BYTES / size_of::<T>(), self.pitch());
+        let (high, pitch) = (COLUMN_BYTES / size_of::<T>(), self.pitch());
         let rows = y.len() / pitch;
-        let parts = rows.div_ceil(SQUARES * side).next_multiple_of(threads.len());
+        let parts = rows.div_ceil(PIECES * high).next_multiple_of(threads.len());
         let share = rows.div_ceil(parts).max(GRAIN.div_ceil(pitch));
-        let share = if share > side { share.next_multiple_of(side) } else { share };
+        let share = if share > high { share.next_multiple_of(high) } else { share };
         threads.for_each_chunk_mut(y, share * pitch, |chunk, y| {
             self.write(kernels, past_caches, x, chunk * share, y);
             (kernels.fence)();

@@ -20,6 +20,9 @@ fn starts(len: usize, step: usize) -> impl Iterator<Item = usize> {
     (0..len).step_by(step).map(move |start| start.min(len - step))
 }
 
+/// `N` columns in parts of 16 bytes.
+type Lines<'a, const N: usize> = [&'a [[u8; 16]]; N];
+
 /// Two squares of `N` elements of `SIZE` bytes, side by side in `y`, at a time.
 #[target_feature(enable = "avx2")]
 fn squares<const SIZE: usize, const N: usize>(x: &[u8], stride: usize, y: &mut [u8], cols: usize) {
@@ -28,39 +31,79 @@ fn squares<const SIZE: usize, const N: usize>(x: &[u8], stride: usize, y: &mut [
         return columns::<SIZE>(x, stride, y, cols);
     }
     for c in starts(cols, 2 * N) {
-        for r in starts(rows, N) {
-            // By index: closures given to arrays and iterators may stay functions of their own, without the instruction set.
-            let mut square = [_mm256_setzero_si256(); N];
-            for i in 0..N {
-                let low = &x[((c + i) * stride + r) * SIZE..];
-                let high = &x[((c + N + i) * stride + r) * SIZE..];
-                if (r * SIZE).is_multiple_of(64) {
-                    prefetch(low, rows * SIZE);
-                    prefetch(high, rows * SIZE);
-                }
-                square[i] = _mm256_set_m128i(load(high), load(low));
-            }
-            let turned = turn::<SIZE, N>(square);
-            for i in 0..N {
-                store(turned[i], &mut y[((r + i) * cols + c) * SIZE..]);
-            }
+        // What is read next: columns to the right, or at the end what usually comes below.
+        let next = if c + 2 * N < cols { 2 * N * stride } else { rows.wrapping_sub(c * stride) };
+        let x = &x[c * stride * SIZE..];
+        strip::<SIZE, N>(x, stride, rows / N, next.wrapping_mul(SIZE), &mut y[c * SIZE..], cols * SIZE);
+        if !rows.is_multiple_of(N) {
+            let first = rows - N;
+            strip::<SIZE, N>(
+                &x[first * SIZE..],
+                stride,
+                1,
+                next.wrapping_mul(SIZE),
+                &mut y[(first * cols + c) * SIZE..],
+                cols * SIZE,
+            );
         }
     }
 }
 
-/// Asks for what lies `bytes` further, where the next piece of a column usually begins.
+/// Turns `2 * N` columns of `count` squares each, into rows `pitch` bytes apart, and asks for what lies `next` bytes further.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn strip<const SIZE: usize, const N: usize>(
+    x: &[u8],
+    stride: usize,
+    count: usize,
+    next: usize,
+    y: &mut [u8],
+    pitch: usize,
+) {
+    let low = lines::<SIZE, N>(x, stride, count);
+    let high = lines::<SIZE, N>(&x[N * stride * SIZE..], stride, count);
+    for k in 0..count {
+        // By index: closures given to arrays and iterators may stay functions of their own, without the instruction set.
+        let mut square = [_mm256_setzero_si256(); N];
+        for i in 0..N {
+            let (low, high) = (&low[i][k], &high[i][k]);
+            if k.is_multiple_of(4) {
+                prefetch(low, next);
+                prefetch(high, next);
+            }
+            square[i] = _mm256_set_m128i(load(high), load(low));
+        }
+        let turned = turn::<SIZE, N>(square);
+        let y = &mut y[k * N * pitch..];
+        for i in 0..N {
+            store(turned[i], &mut y[i * pitch..]);
+        }
+    }
+}
+
+/// The next `N` columns, `count` parts of each.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn lines<const SIZE: usize, const N: usize>(x: &[u8], stride: usize, count: usize) -> Lines<'_, N> {
+    let mut lines: Lines<'_, N> = [&[]; N];
+    for i in 0..N {
+        lines[i] = &x[i * stride * SIZE..].as_chunks().0[..count];
+    }
+    lines
+}
+
+/// Asks for what lies `bytes` further; a distance backwards wraps.
 #[inline(always)]
-fn prefetch(x: &[u8], bytes: usize) {
+fn prefetch(x: &[u8; 16], bytes: usize) {
     // SAFETY: a prefetch of any address is allowed.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(bytes).cast()) };
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(x: &[u8]) -> __m128i {
-    let bytes = x.first_chunk::<16>().expect("a square lies inside the matrix");
+fn load(x: &[u8; 16]) -> __m128i {
     // SAFETY: the array has the size of the load, which needs no alignment.
-    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
 }
 
 #[inline]
