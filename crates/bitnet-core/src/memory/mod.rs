@@ -10,6 +10,7 @@
 
 mod block;
 pub mod cleanup;
+mod clock;
 mod compaction;
 mod error;
 mod export;

@@ -7,8 +7,10 @@ use std::backtrace::Backtrace;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::clock::{Clock, Moment};
+use super::latch::{Latch, Latched};
 use super::record::{Lifetime, Record};
 use super::snapshot::SizeCount;
 use super::sync::{AtomicU8, AtomicUsize, Mutex, MutexGuard};
@@ -79,29 +81,54 @@ pub(super) struct Tally {
     pub live_bytes: usize,
 }
 
-/// What the threads of one ledger remember.
-#[derive(Debug)]
-struct Ledger {
-    sizes: [Tally; SIZES],
-    live: Vec<Option<Record>>,
-    vacant: Vec<u32>,
-    next: u64,
-    finished: VecDeque<Lifetime>,
-    forgotten: u64,
-    /// Death of the last lifetime that was forgotten.
-    horizon: Duration,
+/// A [`Record`] as it is written: a cache line, with the time as the clock tells it.
+#[derive(Clone, Debug)]
+struct Entry {
+    id: u64,
+    bytes: usize,
+    capacity: usize,
+    owner: &'static str,
+    thread: u32,
+    born: Moment,
+    backtrace: Option<Arc<Backtrace>>,
 }
 
-#[derive(Debug)]
+impl Entry {
+    fn record(&self, clock: &Clock) -> Record {
+        let Self { id, bytes, capacity, owner, thread, born, ref backtrace } = *self;
+        Record {
+            id,
+            bytes,
+            capacity,
+            owner,
+            thread,
+            born: clock.since_start(born),
+            backtrace: backtrace.clone(),
+        }
+    }
+}
+
+/// What the threads of one ledger remember.
+struct Ledger {
+    sizes: [Tally; SIZES],
+    live: Vec<Option<Entry>>,
+    vacant: Vec<u32>,
+    next: u64,
+    /// What was freed, and when.
+    finished: VecDeque<(Entry, Moment)>,
+    forgotten: u64,
+    /// Death of the last lifetime that was forgotten.
+    horizon: Moment,
+}
+
 #[repr(align(128))]
-struct Padded(Mutex<Ledger>);
+struct Padded(Latch<Ledger>);
 
 /// The ledgers of a pool.
-#[derive(Debug)]
 pub(super) struct Tracker {
     level: AtomicU8,
     history: AtomicUsize,
-    start: Instant,
+    clock: Clock,
     ledgers: Box<[Padded]>,
     samples: Mutex<VecDeque<Event>>,
     threads: Mutex<Vec<String>>,
@@ -122,8 +149,8 @@ impl Tracker {
         Self {
             level: AtomicU8::new(Tracking::Off as u8),
             history: AtomicUsize::new(HISTORY),
-            start: Instant::now(),
-            ledgers: (0..LEDGERS).map(|_| Padded(Mutex::new(Ledger::new()))).collect(),
+            clock: Clock::new(),
+            ledgers: (0..LEDGERS).map(|_| Padded(Latch::new(Ledger::new()))).collect(),
             samples: Mutex::default(),
             threads: Mutex::new(vec!["a thread that was ending".to_owned()]),
         }
@@ -144,7 +171,7 @@ impl Tracker {
 
     /// Time since the pool was made.
     pub fn now(&self) -> Duration {
-        self.start.elapsed()
+        self.clock.since_start(self.clock.now())
     }
 
     /// Gives a thread its number.
@@ -171,7 +198,7 @@ impl Tracker {
     ) -> Ticket {
         let number = thread % LEDGERS;
         let backtrace = (level == Tracking::Debug).then(|| Arc::new(Backtrace::force_capture()));
-        let born = if level >= Tracking::Records { self.now() } else { Duration::ZERO };
+        let born = if level >= Tracking::Records { self.clock.now() } else { Moment::default() };
         let mut ledger = self.ledger(number);
         ledger.sizes[size_of(capacity)].allocated(capacity);
         if level < Tracking::Records {
@@ -179,14 +206,14 @@ impl Tracker {
         }
         let id = ledger.next * u64::from(LEDGERS) + u64::from(number);
         ledger.next += 1;
-        let record = Record { id, bytes, capacity, owner, thread, born, backtrace };
-        Ticket::new(number, ledger.insert(record))
+        let entry = Entry { id, bytes, capacity, owner, thread, born, backtrace };
+        Ticket::new(number, ledger.insert(entry))
     }
 
     /// Remembers the release of a block with a ticket.
     #[inline(never)]
     pub fn freed(&self, ticket: Ticket, capacity: usize) {
-        let died = if ticket.place().is_some() { self.now() } else { Duration::ZERO };
+        let died = if ticket.place().is_some() { self.clock.now() } else { Moment::default() };
         let mut ledger = self.ledger(ticket.ledger());
         ledger.sizes[size_of(capacity)].freed(capacity);
         if let Some(place) = ticket.place() {
@@ -212,10 +239,13 @@ impl Tracker {
         let ledgers: Vec<_> = (0..LEDGERS).map(|number| self.ledger(number)).collect();
         let mut all = Remembered::default();
         for ledger in &ledgers {
-            all.live.extend(ledger.live.iter().flatten().cloned());
-            all.finished.extend(ledger.finished.iter().cloned());
+            all.live.extend(ledger.live.iter().flatten().map(|entry| entry.record(&self.clock)));
+            all.finished.extend(ledger.finished.iter().map(|(entry, died)| Lifetime {
+                record: entry.record(&self.clock),
+                died: self.clock.since_start(*died),
+            }));
             all.forgotten += ledger.forgotten;
-            all.horizon = all.horizon.max(ledger.horizon);
+            all.horizon = all.horizon.max(self.clock.since_start(ledger.horizon));
         }
         all.sizes = (0..SIZES)
             .filter_map(|size| SizeCount::sum(size, ledgers.iter().map(|l| l.sizes[size])))
@@ -226,8 +256,8 @@ impl Tracker {
         all
     }
 
-    fn ledger(&self, number: u32) -> MutexGuard<'_, Ledger> {
-        lock(&self.ledgers[number as usize].0)
+    fn ledger(&self, number: u32) -> Latched<'_, Ledger> {
+        self.ledgers[number as usize].0.lock()
     }
 }
 
@@ -240,30 +270,31 @@ impl Ledger {
             next: 0,
             finished: VecDeque::new(),
             forgotten: 0,
-            horizon: Duration::ZERO,
+            horizon: Moment::default(),
         }
     }
 
     /// The place of the record; none when every place that a ticket can name is taken.
-    fn insert(&mut self, record: Record) -> Option<u32> {
+    fn insert(&mut self, entry: Entry) -> Option<u32> {
         if let Some(place) = self.vacant.pop() {
-            self.live[place as usize] = Some(record);
+            self.live[place as usize] = Some(entry);
             return Some(place);
         }
         let place = u32::try_from(self.live.len()).ok().filter(|&place| place < u32::MAX / LEDGERS - 2)?;
-        self.live.push(Some(record));
+        self.live.push(Some(entry));
         Some(place)
     }
 
-    fn remove(&mut self, place: u32, died: Duration, history: usize) {
-        let record = self.live[place as usize].take().expect("a ticket names a live record");
+    fn remove(&mut self, place: u32, died: Moment, history: usize) {
+        let entry = self.live[place as usize].take().expect("a ticket names a live record");
         self.vacant.push(place);
         while self.finished.len() >= history.max(1) {
-            let oldest = self.finished.pop_front().expect("there are as many as the history keeps");
-            self.horizon = self.horizon.max(oldest.died);
+            let (_, died) = self.finished.pop_front().expect("there are as many as the history keeps");
+            self.horizon = self.horizon.max(died);
             self.forgotten += 1;
         }
-        self.finished.push_back(Lifetime { record, died });
+        let died = died.max(entry.born);
+        self.finished.push_back((entry, died));
     }
 }
 
