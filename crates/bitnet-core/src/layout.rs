@@ -116,9 +116,12 @@ impl Layout {
     /// Where an extent is neither 1 nor the one asked for.
     pub fn broadcast_to(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
+        if shape == self.shape {
+            return Ok(*self);
+        }
         let refused = Error::Broadcast { op: "broadcast_to", a: self.shape, b: shape };
         let Some(new) = shape.rank().checked_sub(self.shape.rank()) else { return Err(refused) };
-        let mut strides = vec![0; shape.rank()];
+        let mut strides = [0; MAX_DIMS];
         for (i, (&dim, &stride)) in self.shape.dims().iter().zip(self.strides.dims()).enumerate() {
             match shape.dims()[new + i] {
                 wanted if wanted == dim => strides[new + i] = stride,
@@ -126,7 +129,7 @@ impl Layout {
                 _ => return Err(refused),
             }
         }
-        Ok(Self { shape, strides: Shape::new(&strides), offset: self.offset })
+        Ok(Self { shape, strides: Shape::new(&strides[..shape.rank()]), offset: self.offset })
     }
 
     /// Every `step`-th of the entries `start..end` of dimension `dim`.

@@ -41,6 +41,11 @@ impl<'a> View<'a> {
         self.buffer
     }
 
+    /// The same buffer, read by another layout.
+    pub(crate) fn with_layout(self, layout: Layout) -> Self {
+        Self { layout, ..self }
+    }
+
     /// Everything that the buffer holds, as bytes.
     pub(crate) fn whole_bytes(&self) -> View<'a> {
         View { layout: Layout::contiguous([self.buffer.len()]), dtype: DType::U8, ..*self }

@@ -354,7 +354,7 @@ impl Backend for CpuBackend {
     }
 
     fn matmul(&self, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
-        gemm::matmul(&self.threads, a, b, y)
+        gemm::matmul(self.kernels, &self.threads, a, b, y)
     }
 
     fn rms_norm_backward(

@@ -1,6 +1,7 @@
-//! Dense products through the `gemm` crate, each thread with its own rows or columns of the result.
+//! Dense products, each thread with its own rows or columns of the result: a row by a row-major matrix here, all others through the
+//! `gemm` crate.
 
-use super::{partition::Columns, threads::Threads};
+use super::{kernels::Kernels, partition::Columns, threads::Threads};
 use crate::{
     Layout, Result,
     view::{View, ViewMut},
@@ -88,7 +89,13 @@ unsafe fn multiply(a: Matrix<'_>, b: Matrix<'_>, y: *mut f32, row_stride: usize)
 }
 
 /// `y: [.., M, N] = a: [.., M, K] · b: [.., K, N]`.
-pub(super) fn matmul(threads: &Threads, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+pub(super) fn matmul(
+    kernels: &Kernels,
+    threads: &Threads,
+    a: View<'_>,
+    b: View<'_>,
+    y: ViewMut<'_>,
+) -> Result<()> {
     let op = "matmul";
     let (left, right, shape) = (a.layout(), b.layout(), y.shape());
     let (a, b) = (a.whole::<f32>(op)?, b.whole::<f32>(op)?);
@@ -111,13 +118,13 @@ pub(super) fn matmul(threads: &Threads, a: View<'_>, b: View<'_>, y: ViewMut<'_>
     }
     for (index, y) in y.chunks_mut(rows * cols).enumerate() {
         let (a, b) = product(index);
-        one(threads, a, b, y);
+        one(kernels, threads, a, b, y);
     }
     Ok(())
 }
 
 /// One product, shared between the threads by its longer side.
-fn one(threads: &Threads, a: Matrix<'_>, b: Matrix<'_>, y: &mut [f32]) {
+fn one(kernels: &Kernels, threads: &Threads, a: Matrix<'_>, b: Matrix<'_>, y: &mut [f32]) {
     let (rows, cols) = (a.rows, b.cols);
     let grain = |other: usize| GRAIN.div_ceil((a.cols * other).max(1)).next_multiple_of(TILE);
     if rows >= cols {
@@ -130,6 +137,14 @@ fn one(threads: &Threads, a: Matrix<'_>, b: Matrix<'_>, y: &mut [f32]) {
         return;
     }
     let columns = Columns::new(y, cols);
+    if rows == 1 && a.strides[1] == 1 && b.strides[1] == 1 {
+        return threads.for_each_range(cols, grain(1), |range| {
+            // SAFETY: the ranges are disjoint.
+            let mut part = unsafe { columns.part(range.clone()) };
+            let b = b.narrow_cols(range.start, range.len());
+            (kernels.matmul_row)(a.elements(), b.elements(), b.strides[0], part.row_mut(0));
+        });
+    }
     threads.for_each_range(cols, grain(rows), |range| {
         // SAFETY: the ranges are disjoint.
         let mut part = unsafe { columns.part(range.clone()) };

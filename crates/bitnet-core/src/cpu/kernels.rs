@@ -14,7 +14,7 @@ use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
 use crate::ops::{
     Adam, Binary, Compare, Operand, Reduce, Unary, adam, add, binary, causal_attention, compare, convert,
-    copy, cross_entropy, fake_quantize, kl_divergence, matmul_t, reduce, rms_norm, rope, screen, softmax,
+    copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope, screen, softmax,
     transpose, unary,
 };
 
@@ -103,6 +103,8 @@ pub struct Kernels {
     pub matmul_t_q8_0: MatmulT,
     /// Rows of Q6_K blocks.
     pub matmul_t_q6_k: MatmulT,
+    /// `y = x · b` of a row, in f32. `x: [K]`, `b: [K, N]` with `stride` elements between its rows, `y: [N]`.
+    pub matmul_row: fn(x: &[f32], b: &[f32], stride: usize, y: &mut [f32]),
     /// Over a cache of f32.
     pub attention_f32: Attention,
     /// Over a cache of f16.
@@ -177,6 +179,7 @@ impl Kernels {
         matmul_t_bf16: matmul_t::multiply::<[f32; LANES], Bf16, 32, 1, 1, 1>,
         matmul_t_q8_0: matmul_t::multiply::<[f32; LANES], matmul_t::Q8_0, 34, 2, 1, 1>,
         matmul_t_q6_k: matmul_t::multiply::<[f32; LANES], matmul_t::Q6K, 210, 16, 1, 1>,
+        matmul_row: matmul::row,
         attention_f32: attention::attend::<[f32; LANES], F32, 1>,
         attention_f16: attention::attend::<[f32; LANES], F16, 1>,
         attention_q8_0: attention::attend::<[f32; LANES], attention::Q8_0, 1>,

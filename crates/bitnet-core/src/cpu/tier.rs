@@ -89,6 +89,7 @@ macro_rules! tier {
                 multiply::<$lanes, ops::matmul_t::Q8_0, 34, 2, $rows, $tokens>;
             fn matmul_t_q6_k(w: &[u8], x: &[f32], y: &mut ColumnsMut<'_>) =
                 multiply::<$lanes, ops::matmul_t::Q6K, 210, 16, $rows, $tokens>;
+            fn matmul_row(x: &[f32], b: &[f32], stride: usize, y: &mut [f32]) = ops::matmul::row;
             fn attention_f32(q: &[f32], past: &Past<'_>, y: &mut [f32]) = ops::attention::attend::<$lanes, F32, $heads>;
             fn attention_f16(q: &[f32], past: &Past<'_>, y: &mut [f32]) = ops::attention::attend::<$lanes, F16, $heads>;
             fn attention_q8_0(q: &[f32], past: &Past<'_>, y: &mut [f32]) =
@@ -148,6 +149,7 @@ macro_rules! tier {
             matmul_t_bf16,
             matmul_t_q8_0,
             matmul_t_q6_k,
+            matmul_row,
             attention_f32,
             attention_f16,
             attention_q8_0,

@@ -1,7 +1,7 @@
 //! Dense products of matrices in f32, by a general matrix multiplication library. Results are within rounding of the exact ones;
 //! unlike the ops of inference they are not the same bits on every instruction set.
 
-use crate::{DType, Error, Result, Shape, Tensor, autograd::record};
+use crate::{DType, Error, Result, Shape, Tensor, autograd::record, shape::MAX_DIMS};
 
 /// `a · b` by NumPy's rules: matrices in the last two dimensions, the others broadcast together, a vector is a row on the left and a
 /// column on the right. Halves and brain floats are multiplied in f32.
@@ -39,6 +39,19 @@ fn parts(x: &Tensor) -> (Shape, usize, usize) {
     (Shape::new(batch), matrix[0], matrix[1])
 }
 
+/// Extents of a batch of matrices.
+fn of_matrices(batch: Shape, rows: usize, cols: usize) -> Shape {
+    let (mut dims, rank) = ([cols; MAX_DIMS], batch.rank());
+    dims[..rank].copy_from_slice(batch.dims());
+    dims[rank] = rows;
+    Shape::new(&dims[..rank + 2])
+}
+
+/// A constant in f32, where the operand is not f32 itself.
+fn widened(x: &Tensor) -> Result<Option<Tensor>> {
+    (x.dtype() != DType::F32).then(|| x.detach().to_dtype(DType::F32)).transpose()
+}
+
 /// As [`matmul`] of at least two dimensions each.
 fn matrices(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let op = "matmul";
@@ -48,13 +61,14 @@ fn matrices(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return Err(Error::Shape { op, expected, got: b.shape() });
     }
     let batch = Shape::broadcast(op, a_batch, b_batch)?;
-    let shape = |rows, cols| Shape::new(&[batch.dims(), &[rows, cols]].concat());
-    let f32_of =
-        |x: &Tensor, rows, cols| x.detach().to_dtype(DType::F32)?.broadcast_layout(shape(rows, cols));
-    let (x, z) = (f32_of(a, m, k)?, f32_of(b, k, n)?);
-    let mut y = Tensor::empty(a.device(), shape(m, n), DType::F32)?;
-    a.device().backend().matmul(x.view(), z.view(), y.view_mut(op)?)?;
-    Ok(record(y.to_dtype(a.dtype())?, [a, b], || {
+    let (x, z) = (widened(a)?, widened(b)?);
+    let (x, z) = (x.as_ref().unwrap_or(a), z.as_ref().unwrap_or(b));
+    let mut y = Tensor::empty(a.device(), of_matrices(batch, m, n), DType::F32)?;
+    let x = x.view().with_layout(x.layout().broadcast_to(of_matrices(batch, m, k))?);
+    let z = z.view().with_layout(z.layout().broadcast_to(of_matrices(batch, k, n))?);
+    a.device().backend().matmul(x, z, y.view_mut(op)?)?;
+    let y = if a.dtype() == DType::F32 { y } else { y.to_dtype(a.dtype())? };
+    Ok(record(y, [a, b], || {
         let (wanted, a, b) = ([a.is_trainable(), b.is_trainable()], a.detach(), b.detach());
         move |g: &Tensor| {
             let by_a = || matrices(g, &b.transpose(-2, -1)?)?.sum_to(a.shape());
@@ -72,6 +86,26 @@ pub fn reference(a: &[f32], b: &[f32], [m, k, n]: [usize; 3], y: &mut [f32]) {
             for (y, b) in y.iter_mut().zip(&b[i * n..]) {
                 *y += a * b;
             }
+        }
+    }
+}
+
+/// `y = x · b` of a row, each sum in the order of `b`'s rows, which lie `stride` elements apart. `x: [K]`, `b: [K, N]`, `y: [N]`.
+#[inline(always)]
+pub(crate) fn row(x: &[f32], b: &[f32], stride: usize, y: &mut [f32]) {
+    y.fill(0.0);
+    let (n, (fours, rest)) = (y.len(), x.as_chunks::<4>());
+    for (i, x) in fours.iter().enumerate() {
+        let b = &b[4 * i * stride..];
+        let (b0, b1, b2, b3) = (&b[..n], &b[stride..][..n], &b[2 * stride..][..n], &b[3 * stride..][..n]);
+        for c in 0..n {
+            y[c] = y[c] + x[0] * b0[c] + x[1] * b1[c] + x[2] * b2[c] + x[3] * b3[c];
+        }
+    }
+    for (i, x) in rest.iter().enumerate() {
+        let b = &b[(4 * fours.len() + i) * stride..][..n];
+        for c in 0..n {
+            y[c] += x * b[c];
         }
     }
 }

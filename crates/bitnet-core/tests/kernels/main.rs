@@ -190,6 +190,27 @@ fn floats_of_all_exponents_are_rounded_the_same_on_every_tier() {
 }
 
 #[test]
+fn a_row_by_a_matrix_has_the_bits_of_the_reference_on_every_tier() {
+    let mut random = Random(16);
+    for inner in [1, 3, 4, 9, 64] {
+        for cols in [1, 7, 16, 33, 100] {
+            let stride = cols + inner % 3;
+            let (x, b) = (random.floats(inner), random.floats((inner - 1) * stride + cols));
+            let run = |k: &Kernels| {
+                let mut y = vec![f32::NAN; cols];
+                (k.matmul_row)(&x, &b, stride, &mut y);
+                y
+            };
+            let expected: Vec<f32> =
+                (0..cols).map(|c| (0..inner).fold(0.0, |sum, i| sum + x[i] * b[i * stride + c])).collect();
+            for k in Kernels::available() {
+                assert!(run(k) == expected, "{}, {inner} x {cols}", k.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn matrices_are_transposed_by_every_tier() {
     let mut random = Random(14);
     for size in [1, 2, 4, 8] {
