@@ -11,16 +11,16 @@ pub const fn code(byte: u8, k: usize) -> i8 {
     ((byte.wrapping_mul(POWERS[k]) as u16 * 3) >> 8) as i8 - 1
 }
 
-/// A number with one more digit behind it.
+/// A number of up to five digits, with one more of them behind it.
 #[inline]
-pub const fn push(value: u16, code: i8) -> u16 {
-    value * 3 + (code + 1) as u16
+pub const fn push(value: u8, code: i8) -> u8 {
+    value * 3 + (code + 1) as u8
 }
 
-/// The byte of a number of five digits.
+/// The byte of a number of five digits: `v + ceil(v * 13 / 243)`, where a multiplication by 270 / 2^16 is as good as the division.
 #[inline]
-pub const fn byte(value: u16) -> u8 {
-    (value * 256).div_ceil(243) as u8
+pub const fn byte(value: u8) -> u8 {
+    value + (((value as u16 * 13 + 242) as u32 * 270) >> 16) as u8
 }
 
 const fn table() -> [[i8; 5]; 256] {
@@ -48,7 +48,7 @@ pub fn pack(codes: impl IntoIterator<Item = i8>) -> u8 {
         value = push(value, code);
         count += 1;
     }
-    byte(value * 3u16.pow(5 - count))
+    byte(value * 3u8.pow(5 - count))
 }
 
 #[cfg(test)]
@@ -59,6 +59,7 @@ mod tests {
     fn every_group_of_five_codes_comes_back() {
         for value in 0..243i32 {
             let codes: [i8; 5] = std::array::from_fn(|k| (value / 3i32.pow(4 - k as u32) % 3 - 1) as i8);
+            assert_eq!(i32::from(pack(codes)), (value * 256 + 242) / 243);
             assert_eq!(CODES[usize::from(pack(codes))], codes);
         }
     }

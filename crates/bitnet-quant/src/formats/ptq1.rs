@@ -9,7 +9,7 @@
 
 use super::{
     groups::Blocks,
-    tq1::{Run, pack_runs, unpack_runs},
+    tq1::{pack_runs, unpack_runs},
 };
 use crate::Format;
 
@@ -17,15 +17,13 @@ use crate::Format;
 pub static PTQ1: Blocks =
     Blocks { format: Format::Ptq1, name: "ptq1_0", len: 128, bytes: 28, scale_at: 26, unpack, pack };
 
-const RUNS: [Run; 3] = [(0, 0, 16, 5), (16, 80, 8, 5), (24, 120, 2, 4)];
-
 fn unpack(block: &[u8], codes: &mut [i8]) -> Result<(), usize> {
-    unpack_runs(&RUNS, block, codes);
+    unpack_runs::<16, 8, 2>(block, codes);
     Ok(())
 }
 
 fn pack(codes: &[i8], block: &mut [u8]) {
-    pack_runs(&RUNS, codes, block);
+    pack_runs::<16, 8, 2>(codes, block);
 }
 
 #[cfg(test)]

@@ -16,41 +16,58 @@ use crate::Format;
 pub static TQ1: Blocks =
     Blocks { format: Format::Tq1, name: "tq1_0", len: 256, bytes: 54, scale_at: 52, unpack, pack };
 
-/// First byte, first value, bytes and digits of each run.
-pub(super) type Run = (usize, usize, usize, usize);
+/// Unpacks a run of `A` bytes and one of `B`, five digits each, and one of `C` bytes of four digits.
+#[inline(always)]
+pub(super) fn unpack_runs<const A: usize, const B: usize, const C: usize>(block: &[u8], codes: &mut [i8]) {
+    let (first, rest) = codes.split_at_mut(5 * A);
+    let (second, third) = rest.split_at_mut(5 * B);
+    unpack_run::<A>(&block[..A], first);
+    unpack_run::<B>(&block[A..A + B], second);
+    unpack_run::<C>(&block[A + B..A + B + C], third);
+}
 
-const RUNS: [Run; 3] = [(0, 0, 32, 5), (32, 160, 16, 5), (48, 240, 4, 4)];
-
-pub(super) fn unpack_runs(runs: &[Run], block: &[u8], codes: &mut [i8]) {
-    for &(first_byte, first, width, digits) in runs {
-        let bytes = &block[first_byte..first_byte + width];
-        let codes = codes[first..first + width * digits].chunks_exact_mut(width);
-        for (k, codes) in codes.enumerate() {
-            for (code, &byte) in codes.iter_mut().zip(bytes) {
-                *code = base3::code(byte, k);
-            }
+/// Digit by digit, the bytes of each in vectors whose length the compiler knows.
+#[inline(always)]
+fn unpack_run<const W: usize>(bytes: &[u8], codes: &mut [i8]) {
+    let bytes = bytes.first_chunk::<W>().expect("a block has all its runs");
+    for (k, codes) in codes.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+        for i in 0..W {
+            codes[i] = base3::code(bytes[i], k);
         }
     }
 }
 
-pub(super) fn pack_runs(runs: &[Run], codes: &[i8], block: &mut [u8]) {
-    for &(first_byte, first, width, digits) in runs {
-        let mut values = [0; 32];
-        let values = &mut values[..width];
-        for codes in codes[first..first + width * digits].chunks_exact(width) {
-            values.iter_mut().zip(codes).for_each(|(value, &code)| *value = base3::push(*value, code));
+/// The reverse of [`unpack_runs`].
+#[inline(always)]
+pub(super) fn pack_runs<const A: usize, const B: usize, const C: usize>(codes: &[i8], block: &mut [u8]) {
+    let (first, rest) = codes.split_at(5 * A);
+    let (second, third) = rest.split_at(5 * B);
+    pack_run::<A>(first, &mut block[..A]);
+    pack_run::<B>(second, &mut block[A..A + B]);
+    pack_run::<C>(third, &mut block[A + B..A + B + C]);
+}
+
+#[inline(always)]
+fn pack_run<const W: usize>(codes: &[i8], bytes: &mut [u8]) {
+    let (mut values, digits) = ([0; W], codes.as_chunks::<W>().0);
+    for codes in digits {
+        for i in 0..W {
+            values[i] = base3::push(values[i], codes[i]);
         }
-        (digits..5).for_each(|_| values.iter_mut().for_each(|value| *value *= 3));
-        let bytes = &mut block[first_byte..first_byte + width];
-        bytes.iter_mut().zip(values).for_each(|(byte, value)| *byte = base3::byte(*value));
+    }
+    for _ in digits.len()..5 {
+        values = values.map(|value| value * 3);
+    }
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = base3::byte(value);
     }
 }
 
 fn unpack(block: &[u8], codes: &mut [i8]) -> Result<(), usize> {
-    unpack_runs(&RUNS, block, codes);
+    unpack_runs::<32, 16, 4>(block, codes);
     Ok(())
 }
 
 fn pack(codes: &[i8], block: &mut [u8]) {
-    pack_runs(&RUNS, codes, block);
+    pack_runs::<32, 16, 4>(codes, block);
 }
