@@ -19,7 +19,7 @@ pub struct RowCodes {
 
 /// Quantizes a row. `x: [C]`, `codes: [C']` with `C' >= C`; the codes behind the row become 0.
 ///
-/// Plain IEEE arithmetic and integer work without branches, to be compiled again for every instruction set.
+/// Plain IEEE arithmetic and integer work, without branches in the loops, to be compiled again for every instruction set.
 ///
 /// # Panics
 /// Where `codes` is shorter than `x`.
@@ -27,13 +27,17 @@ pub struct RowCodes {
 pub fn quantize(x: &[f32], codes: &mut [i8]) -> RowCodes {
     let scale = scale(x);
     let (codes, padding) = codes.split_at_mut(x.len());
+    padding.fill(0);
+    if !has_codes(scale) {
+        codes.fill(0);
+        return RowCodes { scale, sum: 0 };
+    }
     let mut sum = 0;
     for (code, x) in codes.iter_mut().zip(x) {
         let n = nearest(x * scale);
         *code = n as i8;
         sum += n;
     }
-    padding.fill(0);
     RowCodes { scale, sum }
 }
 
@@ -45,21 +49,27 @@ fn scale(x: &[f32]) -> f32 {
     (1.0 / if absmax < MIN_ABSMAX { MIN_ABSMAX } else { absmax }) * 127.0
 }
 
+/// Whether no entry of the row is infinite or NaN. The codes of one with such an entry are 0: `x * scale` is 0 or NaN.
+#[inline(always)]
+fn has_codes(scale: f32) -> bool {
+    scale > 0.0
+}
+
 /// Writes what the codes of a row mean, `y = code / scale`, which training computes with. Both `[C]`.
 #[inline(always)]
 pub fn fake_quantize(x: &[f32], y: &mut [f32]) {
     let scale = scale(x);
+    if !has_codes(scale) {
+        return y.fill(0.0 / scale);
+    }
     for (y, x) in y.iter_mut().zip(x) {
         *y = nearest(x * scale) as f32 / scale;
     }
 }
 
-/// Nearest integer in -128..=127, half to even; 0 for NaN.
+/// Nearest integer, half to even, of an entry times the scale of its row: at most 127 but for rounding.
 #[inline(always)]
 fn nearest(x: f32) -> i32 {
-    let x = if x.is_nan() { 0.0 } else { x };
-    let x = if x < -128.0 { -128.0 } else { x };
-    let x = if x > 127.0 { 127.0 } else { x };
     (x + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32
 }
 
@@ -97,6 +107,15 @@ mod tests {
     fn a_nan_reaches_the_scale() {
         let mut codes = [1i8; 3];
         assert!(quantize(&[1.0, f32::NAN, 2.0], &mut codes).scale.is_nan());
+        assert_eq!(codes, [0; 3]);
+    }
+
+    #[test]
+    fn the_largest_numbers_have_codes_and_infinity_has_none() {
+        let mut codes = [1i8; 3];
+        quantize(&[f32::MAX, -f32::MAX, 1.0], &mut codes);
+        assert_eq!(codes, [127, -127, 0]);
+        assert_eq!(quantize(&[f32::INFINITY, 2.0, f32::MAX], &mut codes), RowCodes { scale: 0.0, sum: 0 });
         assert_eq!(codes, [0; 3]);
     }
 }
