@@ -14,8 +14,8 @@ use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
 use crate::ops::{
     Adam, Binary, Compare, Operand, Reduce, Unary, adam, add, binary, causal_attention, compare, convert,
-    copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope, screen, softmax,
-    transpose, unary,
+    copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope, screen,
+    softmax, transpose, unary,
 };
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
