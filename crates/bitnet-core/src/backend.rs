@@ -4,7 +4,10 @@
 use crate::{
     Result, host,
     memory::RawAlloc,
-    ops::{Adam, Binary, Compare, Glu, Logical, PagedSpan, Reduce, Unary, cache::KvShape},
+    ops::{
+        Adam, Binary, Compare, Glu, Logical, PagedSpan, Reduce, RowFigures, ScreenView, TokenCodes, Unary,
+        cache::KvShape,
+    },
     packed::PackedView,
     view::{View, ViewMut},
 };
@@ -82,13 +85,25 @@ pub trait Backend: RawAlloc {
         host::run(self, y, |cpu, y| cpu.embedding(host::fetch_packed(self, table)?.view(), ids, y))
     }
 
-    /// The rows of a stored matrix `[O, C]` in Q8_0, and what each of their products can be off by: `rows` u8 and `[O]` f32, see
-    /// [`Screen`](crate::ops::Screen).
+    /// The rows of a stored matrix `[O, C]` as int8 `codes: [O, C']`, with `figures: [O]` of them, see [`Screen`](crate::ops::Screen).
     ///
     /// # Errors
     /// Where the device fails.
-    fn screen(&self, weight: PackedView<'_>, [rows, errors]: [ViewMut<'_>; 2]) -> Result<()> {
-        host::run_all(self, [rows, errors], |cpu, y| cpu.screen(host::fetch_packed(self, weight)?.view(), y))
+    fn screen(&self, weight: PackedView<'_>, codes: ViewMut<'_>, figures: &mut [RowFigures]) -> Result<()> {
+        host::run(self, codes, |cpu, codes| {
+            cpu.screen(host::fetch_packed(self, weight)?.view(), codes, figures)
+        })
+    }
+
+    /// Products of rows and tokens in codes, summed exactly, times both scales: `y: [T, O]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn screen_products(&self, screen: ScreenView<'_>, x: TokenCodes<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            let codes = host::fetch(self, screen.codes)?;
+            cpu.screen_products(ScreenView { codes: codes.view(), ..screen }, x, y)
+        })
     }
 
     /// `y = x / sqrt(mean(x²) + eps) * weight` a row. `x, y: [T, C]`, `weight: [C]`.

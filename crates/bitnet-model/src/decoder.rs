@@ -112,8 +112,7 @@ impl Decoder {
     pub fn screen_head(&mut self, at_least: usize) -> Result<bool> {
         let Table::Stored(head) = self.head() else { return Ok(false) };
         let wide = matches!(head.format(), Format::F32 | Format::F16 | Format::BF16);
-        let whole = head.cols().is_multiple_of(Format::Q8_0.block_len());
-        if !(wide && whole && head.bytes() >= at_least && head.device().backend().host_addressable()) {
+        if !(wide && head.bytes() >= at_least && head.device().backend().host_addressable()) {
             return Ok(false);
         }
         self.screen = match Screen::of(head) {

@@ -14,7 +14,7 @@ use crate::{
     backend::{Backend, CodesMut, CodesView, Paged},
     memory::{self, Host, RawAlloc, RawMem},
     ops::{
-        Adam, Binary, Compare, Glu, Logical, Reduce, Unary,
+        Adam, Binary, Compare, Glu, Logical, Reduce, RowFigures, ScreenView, TokenCodes, Unary,
         attention::Past,
         bit_matmul::{CodeRows, TernaryRows},
         cache::BLOCK_LEN,
@@ -139,32 +139,46 @@ impl Backend for CpuBackend {
         failed.into_result()
     }
 
-    fn screen(&self, weight: PackedView<'_>, [rows, errors]: [ViewMut<'_>; 2]) -> Result<()> {
+    fn screen(&self, weight: PackedView<'_>, codes: ViewMut<'_>, figures: &mut [RowFigures]) -> Result<()> {
         let op = "screen";
-        let (bytes, cols) = (weight.data.as_slice::<u8>(op)?, weight.cols);
-        let (stored, screened) = (weight.format.tensor_bytes(1, cols)?, Format::Q8_0.tensor_bytes(1, cols)?);
-        let (rows, errors) = (rows.into_slice::<u8>(op)?, errors.into_slice::<f32>(op)?);
-        let each = ELEMENTS.div_ceil(cols);
+        let (bytes, cols, padded) = (weight.data.as_slice::<u8>(op)?, weight.cols, codes.shape().last());
+        let stored = weight.format.tensor_bytes(1, cols)?;
+        let each = ELEMENTS.div_ceil(cols.max(1));
         let failed = FirstError::default();
         self.threads.for_each_row3(
-            (rows, each * screened),
-            (errors, each),
+            (codes.into_slice::<i8>(op)?, each * padded.max(1)),
+            (figures, each),
             (&mut vec![(); weight.rows.div_ceil(each)], 1),
             1,
-            |part, rows, errors, _| {
+            |part, codes, figures, _| {
                 let mut values = vec![0f32; cols];
-                for (i, (row, error)) in rows.chunks_mut(screened).zip(errors).enumerate() {
+                for (i, (codes, row)) in codes.chunks_mut(padded).zip(figures).enumerate() {
                     let bytes = &bytes[(part * each + i) * stored..][..stored];
                     match weight.format {
                         Format::F16 => (self.kernels.read_f16)(bytes, &mut values),
                         Format::BF16 => (self.kernels.read_bf16)(bytes, &mut values),
                         format => failed.keep(format.dequantize_row(bytes, &mut values)),
                     }
-                    *error = (self.kernels.screen)(&values, row);
+                    *row = (self.kernels.screen)(&values, codes);
                 }
             },
         );
         failed.into_result()
+    }
+
+    fn screen_products(&self, screen: ScreenView<'_>, x: TokenCodes<'_>, y: ViewMut<'_>) -> Result<()> {
+        let op = "screen_products";
+        let (codes, cols) = (screen.codes.as_slice::<i8>(op)?, screen.codes.shape().last());
+        self.threads.for_each_columns(y.into_slice(op)?, screen.figures.len(), ROW_TILE, |mut y| {
+            let range = y.range();
+            for (i, row) in range.enumerate() {
+                let (codes, scale) = (&codes[row * cols..][..cols], screen.figures[row].scale);
+                for (t, (x, x_scale)) in x.codes.chunks(cols).zip(x.scales).enumerate() {
+                    y.row_mut(t)[i] = (self.kernels.screen_dot)(codes, x) as f32 * scale * x_scale;
+                }
+            }
+        });
+        Ok(())
     }
 
     fn rms_norm(&self, x: View<'_>, weight: View<'_>, eps: f32, y: ViewMut<'_>) -> Result<()> {

@@ -13,9 +13,9 @@ use crate::ops::cache::{self, CacheType};
 use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
 use crate::ops::{
-    Adam, Binary, Compare, Operand, Reduce, Unary, adam, add, binary, causal_attention, compare, convert,
-    copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope, screen,
-    softmax, transpose, unary,
+    Adam, Binary, Compare, Operand, Reduce, RowFigures, Unary, adam, add, binary, causal_attention, compare,
+    convert, copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope,
+    screen, softmax, transpose, unary,
 };
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
@@ -50,8 +50,10 @@ pub struct Kernels {
     pub bit_matmul: fn(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>),
     /// Int8 codes of a row: `x: [C]`, `codes: [C']`.
     pub quantize_activation: fn(x: &[f32], codes: &mut [i8]) -> RowCodes,
-    /// A row in blocks of Q8_0, and what its products can be off by.
-    pub screen: fn(w: &[f32], y: &mut [u8]) -> f32,
+    /// A row in codes, and what its products can be off by.
+    pub screen: fn(w: &[f32], codes: &mut [i8]) -> RowFigures,
+    /// Product of a row and a token in codes.
+    pub screen_dot: fn(codes: &[i8], x: &[i16]) -> i64,
     /// Norm of a row: `x, weight, y: [C]`.
     pub rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]),
     /// Rotation of one head: `x: [D]`, `cos, sin: [D/2]`.
@@ -154,6 +156,7 @@ impl Kernels {
         bit_matmul: bit_matmul::reference,
         quantize_activation: quantize_activation::reference,
         screen: screen::reference,
+        screen_dot: screen::dot,
         rms_norm: rms_norm::reference,
         rope: rope::reference,
         add: add::reference,

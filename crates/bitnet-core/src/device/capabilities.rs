@@ -233,7 +233,8 @@ fn matmul_t(device: &Device, operand: Operand) -> Result<()> {
 }
 
 fn screen(device: &Device, operand: Operand) -> Result<()> {
-    ops::Screen::of(&stored(device, operand)?).map(drop)
+    let weight = stored(device, operand)?;
+    ops::largest_products(&rows(device)?, &weight, &ops::Screen::of(&weight)?, &[0]).map(drop)
 }
 
 fn rope(device: &Device, _: Operand) -> Result<()> {

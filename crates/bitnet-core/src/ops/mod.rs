@@ -59,7 +59,7 @@ pub use quantize_activation::Codes;
 pub use reduce::{Reduce, reduce};
 pub use rms_norm::rms_norm;
 pub use rope::rope;
-pub use screen::{Screen, largest_products};
+pub use screen::{RowFigures, Screen, ScreenView, TokenCodes, largest_products};
 pub use select::select;
 pub use unary::{Unary, unary};
 
