@@ -27,6 +27,13 @@ pub(crate) trait Lanes: Copy {
     /// The lanes in order.
     fn to_array(self) -> [f32; LANES];
 
+    /// Sum of the products of blocks of codes, all of whose magnitudes together are below 2^31.
+    #[inline(always)]
+    fn dot_codes(codes: &[[i8; 32]], x: &[[i16; 32]]) -> i32 {
+        let pairs = codes.as_flattened().iter().zip(x.as_flattened());
+        pairs.map(|(&code, &x)| i32::from(code) * i32::from(x)).sum()
+    }
+
     /// The nearest little-endian f16.
     #[inline(always)]
     fn to_f16(self) -> [u8; 32] {

@@ -156,7 +156,7 @@ impl Kernels {
         bit_matmul: bit_matmul::reference,
         quantize_activation: quantize_activation::reference,
         screen: screen::reference,
-        screen_dot: screen::dot,
+        screen_dot: screen::dot::<[f32; LANES]>,
         rms_norm: rms_norm::reference,
         rope: rope::reference,
         add: add::reference,

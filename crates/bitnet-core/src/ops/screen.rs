@@ -7,6 +7,7 @@
 
 use crate::{
     DType, Error, PackedTensor, Result, Tensor,
+    lanes::Lanes,
     math::{self, LANES},
     ops::{embedding, matmul_t},
     view::View,
@@ -16,6 +17,8 @@ use crate::{
 pub const CODES: usize = 32;
 /// Codes whose products with those of a token fit into 32 bits together.
 const SUM: usize = 512;
+/// Bytes from what is multiplied to what is asked for meanwhile.
+const AHEAD: usize = 4096;
 /// The largest code of a token: `SUM * 127 * 16383 < 2^31`.
 const TOKEN_MAX: f32 = 16_383.0;
 
@@ -64,13 +67,19 @@ pub fn reference(w: &[f32], codes: &mut [i8]) -> RowFigures {
     RowFigures { scale, lost: lost + gamma * (2.0 * all + lost), length: (all + lost) * (1.0 + gamma) }
 }
 
-/// Sum of the products of a row's codes with those of a token.
+/// Sum of the products of a row's codes with those of a token, both of whole blocks.
 #[inline(always)]
-pub fn dot(codes: &[i8], x: &[i16]) -> i64 {
-    let part = |(codes, x): (&[i8], &[i16])| -> i64 {
-        i64::from(codes.iter().zip(x).map(|(&code, &x)| i32::from(code) * i32::from(x)).sum::<i32>())
-    };
-    codes.chunks(SUM).zip(x.chunks(SUM)).map(part).sum()
+pub(crate) fn dot<L: Lanes>(codes: &[i8], x: &[i16]) -> i64 {
+    let (codes, x) = (codes.as_chunks::<CODES>().0, x.as_chunks::<CODES>().0);
+    let mut sum = 0;
+    for (codes, x) in codes.chunks(SUM / CODES).zip(x.chunks(SUM / CODES)) {
+        let ahead = codes.as_ptr().cast::<u8>().wrapping_add(AHEAD);
+        for line in (0..SUM).step_by(64) {
+            L::prefetch(ahead.wrapping_add(line));
+        }
+        sum += i64::from(L::dot_codes(codes, x));
+    }
+    sum
 }
 
 /// A matrix in int8, for a backend to read. `C'` is `C` padded.

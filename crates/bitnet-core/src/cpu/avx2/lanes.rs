@@ -71,6 +71,27 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn dot_codes(codes: &[[i8; 32]], x: &[[i16; 32]]) -> i32 {
+        // SAFETY: this code is compiled for AVX2.
+        let mut sums = [unsafe { _mm256_setzero_si256() }; 2];
+        for (codes, x) in codes.iter().zip(x) {
+            let halves = codes.as_chunks::<16>().0.iter().zip(x.as_chunks::<16>().0);
+            for (sum, (codes, x)) in sums.iter_mut().zip(halves) {
+                // SAFETY: the arrays have the sizes of the loads, which need no alignment.
+                *sum = unsafe {
+                    let codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.as_ptr().cast()));
+                    let x = _mm256_loadu_si256(x.as_ptr().cast());
+                    _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, x))
+                };
+            }
+        }
+        let mut sum = [0i32; 8];
+        // SAFETY: the array has the size of the store, which needs no alignment.
+        unsafe { _mm256_storeu_si256(sum.as_mut_ptr().cast(), _mm256_add_epi32(sums[0], sums[1])) };
+        sum.iter().sum()
+    }
+
+    #[inline(always)]
     fn prefetch(address: *const u8) {
         // SAFETY: a prefetch of any address is allowed.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }

@@ -54,6 +54,22 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn dot_codes(codes: &[[i8; 32]], x: &[[i16; 32]]) -> i32 {
+        // SAFETY: this code is compiled for AVX-512.
+        let mut sum = unsafe { _mm512_setzero_si512() };
+        for (codes, x) in codes.iter().zip(x) {
+            // SAFETY: the arrays have the sizes of the loads, which need no alignment.
+            sum = unsafe {
+                let codes = _mm512_cvtepi8_epi16(_mm256_loadu_si256(codes.as_ptr().cast()));
+                let x = _mm512_loadu_si512(x.as_ptr().cast());
+                _mm512_add_epi32(sum, _mm512_madd_epi16(codes, x))
+            };
+        }
+        // SAFETY: this code is compiled for AVX-512.
+        unsafe { _mm512_reduce_add_epi32(sum) }
+    }
+
+    #[inline(always)]
     fn prefetch(address: *const u8) {
         // SAFETY: a prefetch of any address is allowed.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
