@@ -7,7 +7,7 @@ use super::{Device, Task};
 use crate::{
     DType, PackedTensor, Result, Tensor,
     ops::{
-        self, Codes, Glu, PagedSpan,
+        self, Codes, Glu, PagedSpan, RowFigures, ScreenView, TokenCodes,
         cache::{BLOCK_LEN, CacheType, KvLayer, KvShape},
     },
     packed::padded_cols,
@@ -156,7 +156,7 @@ fn all() -> impl Iterator<Item = Op> {
 const BOTH: &[Task] = &[Task::Inference, Task::Training];
 const INFERENCE: &[Task] = &[Task::Inference];
 
-const MODEL: [Op; 12] = [
+const MODEL: [Op; 13] = [
     Op { name: "transfer", tasks: BOTH, operands: Operands::Types, run: transfer },
     Op { name: "embedding", tasks: BOTH, operands: Operands::Formats, run: embedding },
     Op { name: "rms_norm", tasks: BOTH, operands: Operands::One(Operand::F32), run: rms_norm },
@@ -173,11 +173,12 @@ const MODEL: [Op; 12] = [
         run: bit_matmul,
     },
     Op { name: "matmul_t", tasks: BOTH, operands: Operands::Formats, run: matmul_t },
+    Op { name: "screen", tasks: &[], operands: Operands::One(Operand::Matrix(Format::F16)), run: screen },
     Op {
-        name: "screen",
-        tasks: INFERENCE,
-        operands: Operands::One(Operand::Matrix(Format::F16)),
-        run: screen,
+        name: "screen_products",
+        tasks: &[],
+        operands: Operands::One(Operand::Elements(DType::I8)),
+        run: screen_products,
     },
     Op { name: "rope", tasks: BOTH, operands: Operands::One(Operand::F32), run: rope },
     Op { name: "glu", tasks: BOTH, operands: Operands::One(Operand::F32), run: glu },
@@ -233,8 +234,16 @@ fn matmul_t(device: &Device, operand: Operand) -> Result<()> {
 }
 
 fn screen(device: &Device, operand: Operand) -> Result<()> {
-    let weight = stored(device, operand)?;
-    ops::largest_products(&rows(device)?, &weight, &ops::Screen::of(&weight)?, &[0]).map(drop)
+    let (weight, mut codes) = (stored(device, operand)?, Tensor::zeros(device, [1, COLS], DType::I8)?);
+    device.backend().screen(weight.view(), codes.view_mut("screen")?, &mut [RowFigures::default()])
+}
+
+fn screen_products(device: &Device, _: Operand) -> Result<()> {
+    let codes = Tensor::zeros(device, [1, COLS], DType::I8)?;
+    let screen = ScreenView { codes: codes.view(), figures: &[RowFigures::default()] };
+    let mut y = Tensor::zeros(device, [1, 1], DType::F32)?;
+    let x = TokenCodes { codes: &[0; COLS], scales: &[1.0] };
+    device.backend().screen_products(screen, x, y.view_mut("screen_products")?)
 }
 
 fn rope(device: &Device, _: Operand) -> Result<()> {
