@@ -118,6 +118,9 @@ impl Screen {
         if weight.scales().is_some() || !device.backend().host_addressable() {
             return Err(Error::Format { op, format: weight.format() });
         }
+        if weight.cols() == 0 {
+            return Err(Error::Argument { op, reason: "a matrix without columns".to_owned() });
+        }
         let shape = [weight.rows(), weight.cols().next_multiple_of(CODES)];
         let mut codes = Tensor::empty(device, shape, DType::I8)?;
         let mut figures = vec![RowFigures::default(); weight.rows()];
@@ -350,6 +353,8 @@ mod tests {
         for value in [0x7e00, 0x7c00, 0xfc00] {
             assert!(Screen::of(&weight(value)).is_err());
         }
+        let empty = Tensor::zeros(&device, [0], DType::U8).unwrap();
+        assert!(Screen::of(&PackedTensor::stored(Format::F16, 3, 0, empty).unwrap()).is_err());
         let weight = weight(0x3c00);
         let screen = Screen::of(&weight).unwrap();
         for value in [f32::NAN, f32::INFINITY, 3e38] {
