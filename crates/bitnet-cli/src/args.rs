@@ -124,7 +124,7 @@ impl ModelArgs {
     }
 }
 
-/// How to open a model.
+/// How to open a model of which all logits are wanted.
 pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cache: Cache) -> LoadOptions {
     LoadOptions {
         device: device.device.clone(),
@@ -134,7 +134,7 @@ pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cac
         check_tensors: false,
         context: (context > 0).then_some(context),
         cache_type: cache.into(),
-        screen_head: true,
+        screen_head: false,
     }
 }
 

@@ -363,10 +363,9 @@ pub fn decoder(
 /// # Errors
 /// Where the device fails.
 pub fn screen_head(decoder: &mut Decoder) -> Result<Option<String>, OpenError> {
-    let needed = decoder.head().bytes() / 2;
-    if needed < SCREENED_BYTES / 2 {
+    let Some(needed) = decoder.screen_bytes().filter(|_| decoder.head().bytes() >= SCREENED_BYTES) else {
         return Ok(None);
-    }
+    };
     // Twice, so that the KV cache has room as well.
     if let Some(Memory { available, .. }) = Memory::detect()
         && available < 2 * needed
@@ -375,7 +374,7 @@ pub fn screen_head(decoder: &mut Decoder) -> Result<Option<String>, OpenError> {
             format!("{} MiB for a copy of the head are not there; every token reads all of it", needed >> 20);
         return Ok(Some(reason));
     }
-    decoder.screen_head(SCREENED_BYTES)?;
+    decoder.screen_head()?;
     Ok(None)
 }
 

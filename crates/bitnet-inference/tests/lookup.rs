@@ -30,7 +30,7 @@ fn decoder() -> Decoder {
 
 fn screened() -> Decoder {
     let mut decoder = decoder();
-    assert!(decoder.screen_head(0).unwrap());
+    assert!(decoder.screen_head().unwrap());
     decoder
 }
 

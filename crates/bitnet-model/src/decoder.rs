@@ -104,22 +104,28 @@ impl Decoder {
         self.weight_bytes() - unread - self.head().bytes() + head
     }
 
-    /// Makes a screen for the head, where that saves reading: its rows are 16 bits a weight or more, and all together `at_least` bytes.
-    /// Logits that matter stay the same. Returns whether there is a screen now.
+    /// Bytes of a screen for the head, where one saves reading: its rows are on the host, in 16 bits a weight or more.
+    pub fn screen_bytes(&self) -> Option<usize> {
+        let Table::Stored(head) = self.head() else { return None };
+        let wide = matches!(head.format(), Format::F32 | Format::F16 | Format::BF16);
+        (wide && head.device().backend().host_addressable())
+            .then(|| Screen::bytes_of(head.rows(), head.cols()))
+    }
+
+    /// Makes a screen for the head where one saves reading. Logits that matter stay the same. Returns whether there is one now.
     ///
     /// # Errors
     /// Where memory runs out.
-    pub fn screen_head(&mut self, at_least: usize) -> Result<bool> {
-        let Table::Stored(head) = self.head() else { return Ok(false) };
-        let wide = matches!(head.format(), Format::F32 | Format::F16 | Format::BF16);
-        if !(wide && head.bytes() >= at_least && head.device().backend().host_addressable()) {
-            return Ok(false);
+    pub fn screen_head(&mut self) -> Result<bool> {
+        if self.screen_bytes().is_some()
+            && let Table::Stored(head) = self.head()
+        {
+            self.screen = match Screen::of(head) {
+                // Rows that are not finite are left to the head and to whoever meets their logits.
+                Err(Error::Argument { .. }) => None,
+                screen => Some(screen?),
+            };
         }
-        self.screen = match Screen::of(head) {
-            // Rows that are not finite are left to the head and to whoever meets their logits.
-            Err(Error::Argument { .. }) => None,
-            screen => Some(screen?),
-        };
         Ok(self.screen.is_some())
     }
 
@@ -200,11 +206,11 @@ impl Decoder {
 
     /// Products of the rows that the batch asks for with the head.
     fn products(&self, batch: &Batch, x: &Tensor) -> Result<Tensor> {
-        match (self.head(), &self.screen, batch.largest()) {
-            (Table::Stored(head), Some(screen), Some(wanted)) => {
-                ops::largest_products(x, head, screen, &wanted)
-            }
-            (head, ..) => head.products(x),
+        if let (Table::Stored(head), Some(screen)) = (self.head(), &self.screen)
+            && let Some(wanted) = batch.largest()
+        {
+            return ops::largest_products(x, head, screen, &wanted);
         }
+        self.head().products(x)
     }
 }

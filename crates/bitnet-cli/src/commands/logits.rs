@@ -8,7 +8,7 @@ use crate::{
     values::{self, Ids},
 };
 use anyhow::{Result, anyhow, bail, ensure};
-use bitnet_inference::{EngineOptions, LanguageModel, local::LoadOptions};
+use bitnet_inference::{EngineOptions, LanguageModel};
 use bitnet_model::batch::{BLOCK_LEN, Batch, Logits};
 use clap::Args;
 use std::{path::PathBuf, process::ExitCode};
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &LogitsArgs, ui: &Ui) -> Result<ExitCode> {
         None => None,
     };
     let room = listed.as_ref().map_or(0, Vec::len);
-    let options = LoadOptions { screen_head: false, ..args.model.options(room, args.cache_type) };
+    let options = args.model.options(room, args.cache_type);
     let session = Session::open(&args.model.model, &options, EngineOptions::default(), ui)?;
     let tokens = match (listed, &args.prompt) {
         (Some(ids), _) => ids,

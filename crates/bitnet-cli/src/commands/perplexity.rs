@@ -10,7 +10,6 @@ use crate::{
 use anyhow::{Result, bail, ensure};
 use bitnet_inference::{
     EngineOptions,
-    local::LoadOptions,
     perplexity::{self, Nll, Protocol},
 };
 use clap::{Args, ValueEnum};
@@ -67,7 +66,7 @@ pub(crate) struct PerplexityArgs {
 }
 
 pub(crate) fn run(args: &PerplexityArgs, ui: &Ui) -> Result<ExitCode> {
-    let options = LoadOptions { screen_head: false, ..args.model.options(args.ctx_size, args.cache_type) };
+    let options = args.model.options(args.ctx_size, args.cache_type);
     let session = Session::open(&args.model.model, &options, EngineOptions::default(), ui)?;
     let (tokenizer, mut model) = (session.tokenizer, session.engine.into_model());
     let tokens = match (&args.ids, &args.file) {

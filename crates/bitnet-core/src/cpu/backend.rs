@@ -6,6 +6,7 @@ use super::{
     kernels::{Kernels, MatmulT},
     partition::ColumnsMut,
     rows::Rows,
+    screen::Screening,
     threads::Threads,
     training::Training,
 };
@@ -63,6 +64,10 @@ impl CpuBackend {
 
     fn along(&self) -> Rows<'_> {
         Rows { kernels: self.kernels, threads: &self.threads }
+    }
+
+    fn screening(&self) -> Screening<'_> {
+        Screening { kernels: self.kernels, threads: &self.threads }
     }
 
     fn training(&self) -> Training<'_> {
@@ -140,45 +145,11 @@ impl Backend for CpuBackend {
     }
 
     fn screen(&self, weight: PackedView<'_>, codes: ViewMut<'_>, figures: &mut [RowFigures]) -> Result<()> {
-        let op = "screen";
-        let (bytes, cols, padded) = (weight.data.as_slice::<u8>(op)?, weight.cols, codes.shape().last());
-        let stored = weight.format.tensor_bytes(1, cols)?;
-        let each = ELEMENTS.div_ceil(cols.max(1));
-        let failed = FirstError::default();
-        self.threads.for_each_row3(
-            (codes.into_slice::<i8>(op)?, each * padded.max(1)),
-            (figures, each),
-            (&mut vec![(); weight.rows.div_ceil(each)], 1),
-            1,
-            |part, codes, figures, _| {
-                let mut values = vec![0f32; cols];
-                for (i, (codes, row)) in codes.chunks_mut(padded).zip(figures).enumerate() {
-                    let bytes = &bytes[(part * each + i) * stored..][..stored];
-                    match weight.format {
-                        Format::F16 => (self.kernels.read_f16)(bytes, &mut values),
-                        Format::BF16 => (self.kernels.read_bf16)(bytes, &mut values),
-                        format => failed.keep(format.dequantize_row(bytes, &mut values)),
-                    }
-                    *row = (self.kernels.screen)(&values, codes);
-                }
-            },
-        );
-        failed.into_result()
+        self.screening().rows(weight, codes, figures)
     }
 
     fn screen_products(&self, screen: ScreenView<'_>, x: TokenCodes<'_>, y: ViewMut<'_>) -> Result<()> {
-        let op = "screen_products";
-        let (codes, cols) = (screen.codes.as_slice::<i8>(op)?, screen.codes.shape().last());
-        self.threads.for_each_columns(y.into_slice(op)?, screen.figures.len(), ROW_TILE, |mut y| {
-            let range = y.range();
-            for (i, row) in range.enumerate() {
-                let (codes, scale) = (&codes[row * cols..][..cols], screen.figures[row].scale);
-                for (t, (x, x_scale)) in x.codes.chunks(cols).zip(x.scales).enumerate() {
-                    y.row_mut(t)[i] = (self.kernels.screen_dot)(codes, x) as f32 * scale * x_scale;
-                }
-            }
-        });
-        Ok(())
+        self.screening().products(screen, x, y)
     }
 
     fn rms_norm(&self, x: View<'_>, weight: View<'_>, eps: f32, y: ViewMut<'_>) -> Result<()> {
@@ -486,17 +457,17 @@ fn copy(op: &'static str, src: &[u8], dst: &mut [u8]) -> Result<()> {
 
 /// Keeps one of the errors that threads meet.
 #[derive(Default)]
-struct FirstError(std::sync::OnceLock<bitnet_quant::Error>);
+pub(super) struct FirstError(std::sync::OnceLock<bitnet_quant::Error>);
 
 impl FirstError {
-    fn keep(&self, result: bitnet_quant::Result<()>) {
+    pub(super) fn keep(&self, result: bitnet_quant::Result<()>) {
         if let Err(error) = result {
             // Any one of several errors will do.
             let _ = self.0.set(error);
         }
     }
 
-    fn into_result(self) -> Result<()> {
+    pub(super) fn into_result(self) -> Result<()> {
         self.0.into_inner().map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -22,6 +22,7 @@ mod neon;
 mod neon_dotprod;
 pub mod partition;
 mod rows;
+mod screen;
 pub mod threads;
 pub mod topology;
 mod training;

@@ -12,6 +12,7 @@ use crate::{
     ops::{embedding, matmul_t},
     view::View,
 };
+use std::sync::Arc;
 
 /// Rows of codes are padded with zeros to a multiple of this.
 pub const CODES: usize = 32;
@@ -104,7 +105,7 @@ pub struct TokenCodes<'a> {
 #[derive(Clone, Debug)]
 pub struct Screen {
     codes: Tensor,
-    figures: std::sync::Arc<[RowFigures]>,
+    figures: Arc<[RowFigures]>,
     cols: usize,
 }
 
@@ -134,7 +135,12 @@ impl Screen {
 
     /// Bytes of the copy and what is known of it, all of which are read for a token.
     pub fn bytes(&self) -> usize {
-        self.codes.bytes() + size_of_val(&*self.figures)
+        Self::bytes_of(self.figures.len(), self.cols)
+    }
+
+    /// Bytes of the screen of a matrix `[rows, cols]`.
+    pub fn bytes_of(rows: usize, cols: usize) -> usize {
+        rows * (cols.next_multiple_of(CODES) + size_of::<RowFigures>())
     }
 
     /// Products of the rounded rows with rounded tokens -> `[T, O]`.
@@ -203,14 +209,17 @@ pub fn largest_products(
         let reason = "the screen is one of another matrix".to_owned();
         return Err(Error::Argument { op, reason });
     }
+    let (rows, most) = (weight.rows(), weight.rows() / SHARE);
+    if wanted.iter().any(|&wanted| wanted == 0 || wanted > most) {
+        return matmul_t(x, weight);
+    }
     let tokens: Vec<Token> = x.as_slice::<f32>()?.chunks(screen.cols.max(1)).map(Token::of).collect();
     let mut y = screen.products(&tokens)?;
-    let (rows, most) = (weight.rows(), weight.rows() / SHARE);
     let mut ids = Vec::new();
     for (i, (token, &wanted)) in tokens.iter().zip(wanted).enumerate() {
         let x = x.narrow(0, i, 1)?;
         let guesses = &y.as_slice::<f32>()?[i * rows..][..rows];
-        let found = wanted <= most && candidates(guesses, &screen.figures, token, wanted, &mut ids);
+        let found = candidates(guesses, &screen.figures, token, wanted, &mut ids);
         let exact = if found && ids.len() <= most {
             matmul_t(&x, &PackedTensor::from_rows(&embedding(weight, &ids)?)?)?
         } else {
@@ -252,7 +261,7 @@ fn candidates(
             }
         }
     }
-    if !finite || wanted == 0 || largest.len() < wanted {
+    if !finite {
         return false;
     }
     threshold = keep_largest(&mut largest, wanted);

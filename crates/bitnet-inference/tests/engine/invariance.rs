@@ -270,13 +270,6 @@ fn steady_decode_steps_reuse_their_memory() {
     assert!(steps.iter().all(|lent| lent == &steps[0]));
 }
 
-#[derive(Clone, Debug)]
-struct Arrival {
-    step: usize,
-    request: Request,
-    cancelled_at: Option<usize>,
-}
-
 fn arrival() -> impl Strategy<Value = Arrival> {
     // Few kinds of prompts of many lengths, so that prefixes are shared.
     let request =
@@ -301,26 +294,13 @@ proptest! {
     ) {
         let options = EngineOptions { max_batch_tokens, max_sequences, prefix_cache, lookup };
         let mut engine = engine(kv_blocks, options);
-        let (mut ids, mut outputs) = (vec![None; arrivals.len()], Outputs::new());
-        for step in 0.. {
-            for (arrival, id) in arrivals.iter().zip(&mut ids) {
-                if arrival.step == step {
-                    *id = Some(engine.submit(arrival.request.clone()).unwrap());
-                } else if arrival.cancelled_at == Some(step) {
-                    collect(id.and_then(|id| engine.cancel(id)).into_iter().collect(), &mut outputs);
-                }
-            }
-            if step > 120 && engine.is_idle() {
-                break;
-            }
-            prop_assert!(step < 5000, "the engine hangs");
-            collect(engine.step().unwrap(), &mut outputs);
-            let usage = engine.kv_usage();
-            prop_assert_eq!(usage.held + usage.idle + usage.free, kv_blocks);
-        }
-        prop_assert_eq!(engine.kv_usage().held, 0);
-        for (arrival, id) in arrivals.iter().zip(ids) {
-            let (output, expected) = (&outputs[&id.unwrap()], expected(&arrival.request));
+        let outputs = outputs_of(&mut engine, &arrivals, 120, |engine| {
+            let (events, usage) = (engine.step().unwrap(), engine.kv_usage());
+            assert_eq!(usage.held + usage.idle + usage.free, kv_blocks);
+            events
+        });
+        for (arrival, output) in arrivals.iter().zip(&outputs) {
+            let expected = expected(&arrival.request);
             let scored = arrival.request.tokens.len() - 1;
             match output.reason.unwrap() {
                 FinishReason::Cancelled => prop_assert!(expected.starts_with(&output.tokens)),

@@ -149,13 +149,6 @@ fn steady_steps_that_guess_reuse_their_memory() {
     assert!(lent.iter().all(|addresses| addresses == &lent[0]));
 }
 
-#[derive(Clone, Debug)]
-struct Arrival {
-    step: usize,
-    request: Request,
-    cancelled_at: Option<usize>,
-}
-
 fn sampling() -> impl Strategy<Value = SamplingParams> {
     (any::<u64>(), prop_oneof![Just(0.0), 0.1..1.5f32], 1.0..1.3f32, any::<bool>(), 0.0..0.5f32).prop_map(
         |(seed, temperature, repeat_penalty, poisoned, frequency_penalty)| SamplingParams {
@@ -219,26 +212,8 @@ impl Setup {
 
     /// What becomes of all that arrive.
     fn outputs(&self, arrivals: &[Arrival], lookup: usize) -> Vec<Output> {
-        let mut engine = self.engine(lookup);
-        let (mut ids, mut outputs) = (vec![None; arrivals.len()], Outputs::new());
-        for step in 0.. {
-            for (arrival, id) in arrivals.iter().zip(&mut ids) {
-                if arrival.step == step {
-                    *id = Some(engine.submit(arrival.request.clone()).unwrap());
-                } else if arrival.cancelled_at == Some(step) {
-                    collect(id.and_then(|id| engine.cancel(id)).into_iter().collect(), &mut outputs);
-                }
-            }
-            if step > 80 && engine.is_idle() {
-                break;
-            }
-            assert!(step < 5000, "the engine hangs");
-            if let Ok(events) = engine.step() {
-                collect(events, &mut outputs);
-            }
-        }
-        assert_eq!(engine.kv_usage().held, 0);
-        ids.into_iter().map(|id| outputs.remove(&id.unwrap()).unwrap()).collect()
+        // A step that failed is repeated.
+        outputs_of(&mut self.engine(lookup), arrivals, 80, |engine| engine.step().unwrap_or_default())
     }
 
     /// What the prefix cache knows, and the use of blocks, after each request.

@@ -244,3 +244,37 @@ pub fn expected(request: &Request) -> Vec<u32> {
     }
     tokens.split_off(request.tokens.len())
 }
+
+/// A request that comes before a step, and may be cancelled before another.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub step: usize,
+    pub request: Request,
+    pub cancelled_at: Option<usize>,
+}
+
+/// What becomes of all that arrive, in their order. Makes at least `steps` steps.
+pub fn outputs_of(
+    engine: &mut Engine<Mock>,
+    arrivals: &[Arrival],
+    steps: usize,
+    mut step_of: impl FnMut(&mut Engine<Mock>) -> Vec<Event>,
+) -> Vec<Output> {
+    let (mut ids, mut outputs) = (vec![None; arrivals.len()], Outputs::new());
+    for step in 0.. {
+        for (arrival, id) in arrivals.iter().zip(&mut ids) {
+            if arrival.step == step {
+                *id = Some(engine.submit(arrival.request.clone()).unwrap());
+            } else if arrival.cancelled_at == Some(step) {
+                collect(id.and_then(|id| engine.cancel(id)).into_iter().collect(), &mut outputs);
+            }
+        }
+        if step > steps && engine.is_idle() {
+            break;
+        }
+        assert!(step < 5000, "the engine hangs");
+        collect(step_of(engine), &mut outputs);
+    }
+    assert_eq!(engine.kv_usage().held, 0);
+    ids.into_iter().map(|id| outputs.remove(&id.unwrap()).unwrap()).collect()
+}
