@@ -20,6 +20,8 @@ pub mod kernels;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_dotprod;
+#[cfg(target_arch = "x86_64")]
+mod panel;
 pub mod partition;
 mod rows;
 mod screen;

@@ -295,7 +295,7 @@ fn ternary_byte(random: &mut Random) -> u8 {
 fn ternary_products_of_all_shapes_are_the_same_on_every_tier() {
     let (mut codes, mut weights) = (Random(2), Random(3));
     for rows in [1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 33, 40] {
-        for tokens in [1, 2, 3, 4, 5, 6, 7, 11, 13] {
+        for tokens in [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 25, 64, 71] {
             for blocks in [1, 2, 3, 17] {
                 check_product(rows, tokens, blocks, || codes.bits() as i8, || ternary_byte(&mut weights));
             }

@@ -4,7 +4,7 @@
 
 use crate::cpu::avx2::{self, bit_matmul::prefetch};
 use crate::cpu::partition::ColumnsMut;
-use crate::ops::bit_matmul::{BLOCK_BYTES, BLOCK_LEN, CodeRows, TernaryRows, of_len, tiles};
+use crate::ops::bit_matmul::{BLOCK_BYTES, BLOCK_LEN, CodeRows, TernaryRows, even, of_len, tiles};
 use std::arch::x86_64::*;
 
 /// Rows of a tile.
@@ -15,9 +15,10 @@ const TOKENS: usize = 6;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
-    let blocks = x.blocks();
-    for (row, token) in tiles::<ROWS, TOKENS>(y.range().len(), x.tokens()) {
-        match x.tokens() - token {
+    let (tokens, blocks) = (x.tokens(), x.blocks());
+    let each = even(tokens, TOKENS);
+    for (row, token) in tiles(y.range().len(), ROWS, tokens, each) {
+        match each.min(tokens - token) {
             1 => one_token(weight, x, row, token, blocks, y),
             2 => tile::<2>(weight, x, row, token, blocks, y),
             3 => tile::<3>(weight, x, row, token, blocks, y),
@@ -61,7 +62,7 @@ fn one_token(
     let [codes] = x.tile(token, blocks);
     for (i, y) in y.row_mut(token)[row..].chunks_mut(4).take(2).enumerate() {
         let row = row + 4 * i;
-        let sums = four_sums(weight.tile(row, blocks), codes, blocks, weight.from(row + 4, blocks));
+        let sums = four_sums(weight.tile(row, blocks), codes, blocks, weight.ahead(row, 4, blocks));
         x.finish(token, &sums, &weight, row, y);
     }
 }
@@ -75,7 +76,7 @@ fn four_sums(rows: [&[[u8; BLOCK_BYTES]]; 4], x: &[[i8; BLOCK_LEN]], blocks: usi
         [_mm512_set1_epi8(0xc0u8 as i8), _mm512_set1_epi8(0x30), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(3)];
     let mut sums = [[_mm512_setzero_si512(); 4]; 2];
     for b in 0..blocks {
-        prefetch::<4>(next, b);
+        prefetch::<_MM_HINT_T1>(next, 4, b);
         let bytes = [pair(&rows[0][b], &rows[2][b]), pair(&rows[1][b], &rows[3][b])];
         for k in 0..4 {
             let x = both(&x[b].as_chunks().0[k]);
@@ -109,7 +110,7 @@ fn sums<const T: usize>(
     let three = _mm512_set1_epi8(3);
     let mut sums = [[_mm512_setzero_si512(); 4]; T];
     for b in 0..blocks {
-        prefetch::<ROWS>(next, b);
+        prefetch::<_MM_HINT_T0>(next, ROWS, b);
         let mut codes = [[_mm512_setzero_si512(); 4]; 4];
         for p in 0..4 {
             let bytes = pair(&rows[p][b], &rows[p + 4][b]);

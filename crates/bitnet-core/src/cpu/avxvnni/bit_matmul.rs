@@ -1,31 +1,43 @@
 //! Ternary product with `dpbusd`, which adds four products in 32 bits.
 #![expect(clippy::needless_range_loop, reason = "the indices of a tile run over several arrays at once")]
 
-use crate::cpu::avx2::bit_matmul::{load, load_codes, prefetch, row_sums};
+use crate::cpu::avx2::{
+    bit_matmul::{load, load_codes, prefetch, quarter, write},
+    panel::{self as avx2, ROWS},
+};
+use crate::cpu::panel::{self, Panel, Quarters};
 use crate::cpu::partition::ColumnsMut;
-use crate::ops::bit_matmul::{BLOCK_BYTES, BLOCK_LEN, CodeRows, TernaryRows, of_len, tiles};
+use crate::ops::bit_matmul::{BLOCK_BYTES, BLOCK_LEN, CodeRows, TernaryRows, even, of_len, tiles};
 use std::arch::x86_64::*;
+use std::ops::Range;
 
-/// Rows of a tile.
-const ROWS: usize = 4;
-
-/// Tokens of a tile.
-const TOKENS: usize = 2;
+/// Tokens of a tile of two rows.
+const TOKENS: usize = 5;
 
 #[target_feature(enable = "avx2,f16c,avxvnni")]
 pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
-    let blocks = x.blocks();
-    for (row, token) in tiles::<ROWS, TOKENS>(y.range().len(), x.tokens()) {
-        match x.tokens() - token {
-            1 => tile::<1>(weight, x, row, token, blocks, y),
-            _ => tile::<TOKENS>(weight, x, row, token, blocks, y),
+    let (tokens, blocks) = (x.tokens(), x.blocks());
+    if tokens >= panel::MANY {
+        return panel::multiply(&AvxVnni, weight, x, y);
+    }
+    if tokens == 1 {
+        return (0..y.range().len()).step_by(4).for_each(|row| tile::<4, 1>(weight, x, row, 0, blocks, y));
+    }
+    let each = even(tokens, TOKENS);
+    for (row, token) in tiles(y.range().len(), ROWS, tokens, each) {
+        match each.min(tokens - token) {
+            1 => tile::<ROWS, 1>(weight, x, row, token, blocks, y),
+            2 => tile::<ROWS, 2>(weight, x, row, token, blocks, y),
+            3 => tile::<ROWS, 3>(weight, x, row, token, blocks, y),
+            4 => tile::<ROWS, 4>(weight, x, row, token, blocks, y),
+            _ => tile::<ROWS, TOKENS>(weight, x, row, token, blocks, y),
         }
     }
 }
 
-/// Four rows (fewer at the end) times `T` tokens.
+/// `R` rows (fewer at the end) times `T` tokens.
 #[target_feature(enable = "avx2,f16c,avxvnni")]
-fn tile<const T: usize>(
+fn tile<const R: usize, const T: usize>(
     weight: TernaryRows<'_>,
     x: CodeRows<'_>,
     row: usize,
@@ -33,43 +45,96 @@ fn tile<const T: usize>(
     blocks: usize,
     y: &mut ColumnsMut<'_>,
 ) {
-    let next = weight.from(row + ROWS, blocks);
-    let sums = sums(weight.tile(row, blocks), x.tile::<T>(token, blocks), blocks, next);
+    let next = weight.from(row + 4, blocks);
+    let sums = sums::<R, T>(weight.tile(row, blocks), x.tile(token, blocks), blocks, next);
     for t in 0..T {
-        let y = &mut y.row_mut(token + t)[row..];
-        let len = y.len().min(ROWS);
-        x.finish(token + t, &row_sums(sums[t]), &weight, row, &mut y[..len]);
+        write(x, token + t, sums[t], weight, row, y);
     }
 }
 
 /// Sums over stored codes.
 #[target_feature(enable = "avx2,f16c,avxvnni")]
-fn sums<const T: usize>(
-    rows: [&[[u8; BLOCK_BYTES]]; ROWS],
+fn sums<const R: usize, const T: usize>(
+    rows: [&[[u8; BLOCK_BYTES]]; R],
     x: [&[[i8; BLOCK_LEN]]; T],
     blocks: usize,
     next: &[u8],
-) -> [[__m256i; ROWS]; T] {
+) -> [[__m256i; R]; T] {
     let (rows, x) = (of_len(rows, blocks), of_len(x, blocks));
-    let three = _mm256_set1_epi8(3);
-    let mut sums = [[_mm256_setzero_si256(); ROWS]; T];
+    let mut sums = [[_mm256_setzero_si256(); R]; T];
     for b in 0..blocks {
-        prefetch::<ROWS>(next, b);
-        for r in 0..ROWS {
+        prefetch::<_MM_HINT_T0>(next, R, b);
+        for r in 0..R {
             let w = load(&rows[r][b]);
-            let codes = [
-                _mm256_and_si256(_mm256_srli_epi16::<6>(w), three),
-                _mm256_and_si256(_mm256_srli_epi16::<4>(w), three),
-                _mm256_and_si256(_mm256_srli_epi16::<2>(w), three),
-                _mm256_and_si256(w, three),
-            ];
-            for t in 0..T {
-                for k in 0..4 {
-                    sums[t][r] =
-                        _mm256_dpbusd_avx_epi32(sums[t][r], codes[k], load_codes(&x[t][b].as_chunks().0[k]));
+            for k in 0..4 {
+                let codes = quarter(w, k);
+                for t in 0..T {
+                    let x = load_codes(&x[t][b].as_chunks().0[k]);
+                    sums[t][r] = _mm256_dpbusd_avx_epi32(sums[t][r], codes, x);
                 }
             }
         }
     }
     sums
+}
+
+/// Proof that the processor has what `multiply` needs, which makes this.
+struct AvxVnni;
+
+impl Panel<ROWS> for AvxVnni {
+    const TOKENS: usize = 6;
+
+    fn unpack(&self, rows: [&[[u8; BLOCK_BYTES]]; ROWS], codes: &mut [Quarters]) {
+        // SAFETY: only `multiply` makes this.
+        unsafe { avx2::unpack(rows, codes) };
+    }
+
+    fn tile(
+        &self,
+        codes: &[Quarters],
+        x: CodeRows<'_>,
+        tokens: Range<usize>,
+        weight: TernaryRows<'_>,
+        row: usize,
+        y: &mut ColumnsMut<'_>,
+    ) {
+        let token = tokens.start;
+        // SAFETY: only `multiply` makes this.
+        unsafe {
+            match tokens.len() {
+                1 => panel_tile::<1>(codes, x, token, weight, row, y),
+                2 => panel_tile::<2>(codes, x, token, weight, row, y),
+                3 => panel_tile::<3>(codes, x, token, weight, row, y),
+                4 => panel_tile::<4>(codes, x, token, weight, row, y),
+                5 => panel_tile::<5>(codes, x, token, weight, row, y),
+                _ => panel_tile::<6>(codes, x, token, weight, row, y),
+            }
+        }
+    }
+}
+
+/// Two unpacked rows (fewer at the end) times `T` tokens.
+#[target_feature(enable = "avx2,f16c,avxvnni")]
+fn panel_tile<const T: usize>(
+    codes: &[Quarters],
+    x: CodeRows<'_>,
+    token: usize,
+    weight: TernaryRows<'_>,
+    row: usize,
+    y: &mut ColumnsMut<'_>,
+) {
+    let tokens = of_len(x.quarters::<T>(token, x.blocks()), codes.len());
+    let mut sums = [[_mm256_setzero_si256(); ROWS]; T];
+    for (q, codes) in codes.iter().enumerate() {
+        let rows = [load(&codes.0[0]), load(&codes.0[1])];
+        for t in 0..T {
+            let x = load_codes(&tokens[t][q]);
+            for r in 0..ROWS {
+                sums[t][r] = _mm256_dpbusd_avx_epi32(sums[t][r], rows[r], x);
+            }
+        }
+    }
+    for t in 0..T {
+        write(x, token + t, sums[t], weight, row, y);
+    }
 }

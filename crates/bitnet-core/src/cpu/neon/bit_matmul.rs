@@ -20,7 +20,7 @@ const BLOCKS_IN_16_BITS: usize = 8;
 #[target_feature(enable = "neon")]
 pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
     let blocks = x.blocks();
-    for (row, token) in tiles::<ROWS, TOKENS>(y.range().len(), x.tokens()) {
+    for (row, token) in tiles(y.range().len(), ROWS, x.tokens(), TOKENS) {
         match x.tokens() - token {
             1 => tile::<1>(weight, x, row, token, blocks, y),
             _ => tile::<TOKENS>(weight, x, row, token, blocks, y),

@@ -16,7 +16,7 @@ const TOKENS: usize = 4;
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
     let blocks = x.blocks();
-    for (row, token) in tiles::<ROWS, TOKENS>(y.range().len(), x.tokens()) {
+    for (row, token) in tiles(y.range().len(), ROWS, x.tokens(), TOKENS) {
         match x.tokens() - token {
             1 => tile::<1>(weight, x, row, token, blocks, y),
             2 => tile::<2>(weight, x, row, token, blocks, y),
