@@ -2,6 +2,9 @@
 
 use crate::math::{self, LANES};
 
+/// Blocks of codes whose products fit into 32 bits in each of sixteen lanes.
+pub(crate) const CODE_BLOCKS: usize = 128;
+
 /// Sixteen floats with lane-wise arithmetic. Every implementation gives the same bits.
 pub(crate) trait Lanes: Copy {
     /// The same value in all lanes.
@@ -27,11 +30,19 @@ pub(crate) trait Lanes: Copy {
     /// The lanes in order.
     fn to_array(self) -> [f32; LANES];
 
-    /// Sum of the products of blocks of codes, all of whose magnitudes together are below 2^31.
+    /// Sums of the products of at most [`CODE_BLOCKS`] blocks of codes of each row, of magnitudes up to 2^7, with as many of each token, below
+    /// 2^14. Asks for what lies `ahead` bytes behind the codes.
     #[inline(always)]
-    fn dot_codes(codes: &[[i8; 32]], x: &[[i16; 32]]) -> i32 {
-        let pairs = codes.as_flattened().iter().zip(x.as_flattened());
-        pairs.map(|(&code, &x)| i32::from(code) * i32::from(x)).sum()
+    fn dot_codes<const R: usize, const T: usize>(
+        rows: [&[[i8; 32]]; R],
+        tokens: [&[[i16; 32]]; T],
+        ahead: usize,
+    ) -> [[i64; T]; R] {
+        let _ = ahead;
+        let dot = |(codes, x): (&[i8; 32], &[i16; 32])| {
+            i64::from(codes.iter().zip(x).map(|(&code, &x)| i32::from(code) * i32::from(x)).sum::<i32>())
+        };
+        rows.map(|row| tokens.map(|token| row.iter().zip(token).map(dot).sum()))
     }
 
     /// The nearest little-endian f16.

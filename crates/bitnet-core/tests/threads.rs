@@ -37,6 +37,25 @@ fn parts_run_on_different_threads() {
 }
 
 #[test]
+fn ranges_that_are_shared_cover_everything_once_at_multiples_of_the_grain() {
+    for n in TEAMS {
+        let threads = Threads::new(n);
+        for (len, grain) in [(0, 1), (1, 1), (100, 7), (6912, 16), (48, 48), (49, 48)] {
+            let mut seen: Vec<_> = (0..len).map(|_| AtomicUsize::new(0)).collect();
+            threads.share_range(len, grain, &|range| {
+                assert!(
+                    range.start % grain == 0 && (range.end % grain == 0 || range.end == len),
+                    "{range:?}"
+                );
+                assert!(!range.is_empty());
+                seen[range].iter().for_each(|seen| _ = seen.fetch_add(1, Relaxed));
+            });
+            assert!(seen.iter_mut().all(|seen| *seen.get_mut() == 1), "{len} by {grain} on {n} threads");
+        }
+    }
+}
+
+#[test]
 fn a_team_of_none_is_the_caller() {
     let threads = Threads::new(0);
     let caller = thread::current().id();

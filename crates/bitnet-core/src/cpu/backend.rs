@@ -28,8 +28,10 @@ use std::ops::Range;
 
 /// Elements of an elementwise op that are worth a thread of their own.
 const ELEMENTS: usize = 16_384;
-/// Rows of a matrix are shared in multiples of this, so that kernels see whole tiles.
-const ROW_TILE: usize = 8;
+/// Rows of a matrix are shared in multiples of this, so that kernels see whole tiles and threads write lines of their own.
+const ROW_TILE: usize = 16;
+/// Bytes of rows that are worth a claim.
+const CLAIM: usize = 32 << 10;
 /// Rows that are dequantized at a time where no kernel computes with the stored format.
 const DEQUANTIZED_ROWS: usize = 8;
 
@@ -139,7 +141,7 @@ impl Backend for CpuBackend {
         let failed = FirstError::default();
         self.rows(y, table.cols, |t, y| {
             let row = &bytes[ids[t] as usize * row_bytes..][..row_bytes];
-            failed.keep(table.format.dequantize_row(row, y));
+            failed.keep(self.kernels.read_row(table.format, row, y));
         });
         failed.into_result()
     }
@@ -193,7 +195,8 @@ impl Backend for CpuBackend {
             sums: x.sums.as_slice(op)?,
         };
         let row_bytes = padded_cols(weight.cols) / 4;
-        self.threads.for_each_columns(y.into_slice(op)?, weight.rows, ROW_TILE, |mut y| {
+        let grain = claim(row_bytes, weight.rows, self.threads.len());
+        self.threads.for_each_columns(y.into_slice(op)?, weight.rows, grain, |mut y| {
             let Range { start, end } = y.range();
             let bytes = &bytes[start * row_bytes..end * row_bytes];
             let scales = if scales.len() == 1 { scales } else { &scales[start..end] };
@@ -206,8 +209,9 @@ impl Backend for CpuBackend {
         let op = "matmul_t";
         let (x, bytes) = (x.as_slice::<f32>(op)?, weight.data.as_slice::<u8>(op)?);
         let row_bytes = weight.format.tensor_bytes(1, weight.cols)?;
+        let grain = claim(row_bytes, weight.rows, self.threads.len());
         let failed = FirstError::default();
-        self.threads.for_each_columns(y.into_slice(op)?, weight.rows, ROW_TILE, |mut y| {
+        self.threads.for_each_columns(y.into_slice(op)?, weight.rows, grain, |mut y| {
             let bytes = &bytes[y.range().start * row_bytes..y.range().end * row_bytes];
             match self.matmul_t_kernel(weight.format) {
                 Some(kernel) => kernel(bytes, x, &mut y),
@@ -411,6 +415,12 @@ impl Backend for CpuBackend {
     fn adam(&self, adam: &Adam, g: View<'_>, into: [ViewMut<'_>; 3]) -> Result<()> {
         self.training().adam(adam, g, into)
     }
+}
+
+/// Rows of a matrix that a thread claims at least, but not more than its share.
+pub(super) fn claim(row_bytes: usize, rows: usize, threads: usize) -> usize {
+    let worth = CLAIM.div_ceil(row_bytes.max(1));
+    worth.min(rows.div_ceil(threads)).next_multiple_of(ROW_TILE)
 }
 
 /// Block table of a token of the batch, and the positions that it sees.

@@ -18,6 +18,8 @@ use crate::ops::{
     screen, softmax, transpose, unary,
 };
 
+use bitnet_quant::Format;
+
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
 pub type MatmulT = fn(weight: &[u8], x: &[f32], y: &mut ColumnsMut<'_>);
 
@@ -53,7 +55,7 @@ pub struct Kernels {
     /// A row in codes, and what its products can be off by.
     pub screen: fn(w: &[f32], codes: &mut [i8]) -> RowFigures,
     /// Product of a row and a token in codes.
-    pub screen_dot: fn(codes: &[i8], x: &[i16]) -> i64,
+    pub screen_dots: fn(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]),
     /// Norm of a row: `x, weight, y: [C]`.
     pub rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]),
     /// Rotation of one head: `x: [D]`, `cos, sin: [D/2]`.
@@ -149,6 +151,19 @@ pub struct Kernels {
 }
 
 impl Kernels {
+    /// The values of a stored row.
+    ///
+    /// # Errors
+    /// As [`Format::dequantize_row`].
+    pub fn read_row(&self, format: Format, bytes: &[u8], y: &mut [f32]) -> bitnet_quant::Result<()> {
+        match format {
+            Format::F16 => (self.read_f16)(bytes, y),
+            Format::BF16 => (self.read_bf16)(bytes, y),
+            _ => format.dequantize_row(bytes, y)?,
+        }
+        Ok(())
+    }
+
     /// The references themselves.
     pub const SCALAR: Self = Self {
         name: "scalar",
@@ -156,7 +171,7 @@ impl Kernels {
         bit_matmul: bit_matmul::reference,
         quantize_activation: quantize_activation::reference,
         screen: screen::reference,
-        screen_dot: screen::dot::<[f32; LANES]>,
+        screen_dots: screen::dots::<[f32; LANES]>,
         rms_norm: rms_norm::reference,
         rope: rope::reference,
         add: add::reference,

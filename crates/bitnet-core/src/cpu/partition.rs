@@ -94,7 +94,7 @@ impl Threads {
         });
     }
 
-    /// Gives every thread its own columns of `out: [rows, stride]`, cut at multiples of `align`.
+    /// Gives threads columns of `out: [rows, stride]`, each on whichever is free, cut at multiples of `grain`.
     ///
     /// # Panics
     ///
@@ -103,11 +103,11 @@ impl Threads {
         &self,
         out: &mut [f32],
         stride: usize,
-        align: usize,
+        grain: usize,
         f: impl Fn(ColumnsMut<'_>) + Sync,
     ) {
         let columns = Columns::new(out, stride);
-        self.for_each_range(stride, align, |range| {
+        self.share_range(stride, grain, &|range| {
             // SAFETY: the ranges are disjoint.
             f(unsafe { columns.part(range) });
         });

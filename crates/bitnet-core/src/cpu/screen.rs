@@ -1,17 +1,21 @@
 //! A matrix in codes, and its products with tokens in codes.
 
-use super::{backend::FirstError, kernels::Kernels, threads::Threads};
+use super::{
+    backend::{FirstError, claim},
+    kernels::Kernels,
+    threads::Threads,
+};
 use crate::{
     Result,
     ops::{RowFigures, ScreenView, TokenCodes},
     packed::PackedView,
     view::ViewMut,
 };
-use bitnet_quant::Format;
+use std::ops::Range;
 
 /// Elements that are worth a thread of their own.
 const GRAIN: usize = 16_384;
-/// Rows are shared in multiples of this, so that threads write lines of their own.
+/// Rows whose products are computed at once.
 const ROWS: usize = 16;
 
 /// The kernels and threads that these ops run with.
@@ -41,11 +45,7 @@ impl Screening<'_> {
                 let mut values = vec![0f32; cols];
                 for (i, (codes, row)) in codes.chunks_mut(padded).zip(figures).enumerate() {
                     let bytes = &bytes[(part * each + i) * stored..][..stored];
-                    match weight.format {
-                        Format::F16 => (self.kernels.read_f16)(bytes, &mut values),
-                        Format::BF16 => (self.kernels.read_bf16)(bytes, &mut values),
-                        format => failed.keep(format.dequantize_row(bytes, &mut values)),
-                    }
+                    failed.keep(self.kernels.read_row(weight.format, bytes, &mut values));
                     *row = (self.kernels.screen)(&values, codes);
                 }
             },
@@ -56,11 +56,22 @@ impl Screening<'_> {
     pub(super) fn products(&self, screen: ScreenView<'_>, x: TokenCodes<'_>, y: ViewMut<'_>) -> Result<()> {
         let op = "screen_products";
         let (codes, cols) = (screen.codes.as_slice::<i8>(op)?, screen.codes.shape().last());
-        self.threads.for_each_columns(y.into_slice(op)?, screen.figures.len(), ROWS, |mut y| {
-            for (i, row) in y.range().enumerate() {
-                let (codes, scale) = (&codes[row * cols..][..cols], screen.figures[row].scale);
-                for (t, (x, x_scale)) in x.codes.chunks(cols).zip(x.scales).enumerate() {
-                    y.row_mut(t)[i] = (self.kernels.screen_dot)(codes, x) as f32 * scale * x_scale;
+        let grain = claim(cols, screen.figures.len(), self.threads.len());
+        self.threads.for_each_columns(y.into_slice(op)?, screen.figures.len(), grain, |mut y| {
+            let Range { start, end } = y.range();
+            let tokens = x.scales.len();
+            let mut sums = vec![0; ROWS * tokens];
+            for first in (start..end).step_by(ROWS) {
+                let rows = first..end.min(first + ROWS);
+                let codes = &codes[rows.start * cols..rows.end * cols];
+                let sums = &mut sums[..rows.len() * tokens];
+                (self.kernels.screen_dots)(codes, x.codes, cols, sums);
+                for (t, x_scale) in x.scales.iter().enumerate() {
+                    let y = &mut y.row_mut(t)[first - start..][..rows.len()];
+                    let figures = &screen.figures[rows.clone()];
+                    for ((y, row), sums) in y.iter_mut().zip(figures).zip(sums.chunks(tokens)) {
+                        *y = sums[t] as f32 * row.scale * x_scale;
+                    }
                 }
             }
         });

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::hint::spin_loop;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{
     AtomicU64, AtomicUsize,
@@ -125,6 +126,33 @@ impl Threads {
                     return;
                 }
                 f(part);
+            }
+        };
+        self.region(&claim, || 0);
+    }
+
+    /// Runs `f` on ranges that cover `0..n`, each on whichever thread is free, and returns when all are done. The first are long, so that
+    /// claims are few, the last short, so that all threads end together, even where one of them reads memory more slowly. Cut at
+    /// multiples of `grain`, at least one.
+    ///
+    /// # Panics
+    ///
+    /// As [`share`](Self::share).
+    pub fn share_range(&self, n: usize, grain: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+        if n <= grain || self.workers.is_empty() || INSIDE.get() {
+            if n > 0 {
+                f(0..n);
+            }
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        let end = |start: usize| {
+            let length = ((n - start) / (2 * self.len())).next_multiple_of(grain).max(grain);
+            n.min(start + length)
+        };
+        let claim = |_| {
+            while let Ok(start) = next.fetch_update(Relaxed, Relaxed, |at| (at < n).then(|| end(at))) {
+                f(start..end(start));
             }
         };
         self.region(&claim, || 0);

@@ -61,7 +61,7 @@ macro_rules! tier {
             fn bit_matmul(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) = $bit_matmul;
             fn quantize_activation(x: &[f32], codes: &mut [i8]) -> RowCodes = ops::quantize_activation::reference;
             fn screen(w: &[f32], codes: &mut [i8]) -> ops::RowFigures = ops::screen::reference;
-            fn screen_dot(codes: &[i8], x: &[i16]) -> i64 = ops::screen::dot::<$lanes>;
+            fn screen_dots(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]) = ops::screen::dots::<$lanes>;
             fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) = ops::rms_norm::reference;
             fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) = ops::rope::reference;
             fn add(x: &mut [f32], y: &[f32]) = ops::add::reference;
@@ -125,7 +125,7 @@ macro_rules! tier {
             bit_matmul,
             quantize_activation,
             screen,
-            screen_dot,
+            screen_dots,
             rms_norm,
             rope,
             add,

@@ -7,7 +7,7 @@
 
 use crate::{
     DType, Error, PackedTensor, Result, Tensor,
-    lanes::Lanes,
+    lanes::{CODE_BLOCKS, Lanes},
     math::{self, LANES},
     ops::{embedding, matmul_t},
     view::View,
@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 /// Rows of codes are padded with zeros to a multiple of this.
 pub const CODES: usize = 32;
-/// Codes whose products with those of a token fit into 32 bits together.
-const SUM: usize = 512;
+/// Tokens that are multiplied with a row at once.
+const TOKENS: usize = 4;
 /// Bytes from what is multiplied to what is asked for meanwhile.
 const AHEAD: usize = 4096;
-/// The largest code of a token: `SUM * 127 * 16383 < 2^31`.
+/// The largest code of a token, below 2^14.
 const TOKEN_MAX: f32 = 16_383.0;
 
 /// What is known of a rounded row `v` of `w`.
@@ -68,19 +68,57 @@ pub fn reference(w: &[f32], codes: &mut [i8]) -> RowFigures {
     RowFigures { scale, lost: lost + gamma * (2.0 * all + lost), length: (all + lost) * (1.0 + gamma) }
 }
 
-/// Sum of the products of a row's codes with those of a token, both of whole blocks.
+/// Sums of the products of the codes of some rows with those of some tokens, all of `width`, whole blocks.
+/// `rows: [R, width]`, `x: [T, width]`, `sums: [R, T]`.
 #[inline(always)]
-pub(crate) fn dot<L: Lanes>(codes: &[i8], x: &[i16]) -> i64 {
-    let (codes, x) = (codes.as_chunks::<CODES>().0, x.as_chunks::<CODES>().0);
-    let mut sum = 0;
-    for (codes, x) in codes.chunks(SUM / CODES).zip(x.chunks(SUM / CODES)) {
-        let ahead = codes.as_ptr().cast::<u8>().wrapping_add(AHEAD);
-        for line in (0..SUM).step_by(64) {
-            L::prefetch(ahead.wrapping_add(line));
+pub(crate) fn dots<L: Lanes>(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]) {
+    let tokens = x.len() / width.max(1);
+    for (rows, sums) in rows.chunks((2 * width).max(1)).zip(sums.chunks_mut((2 * tokens).max(1))) {
+        for (i, x) in x.chunks((TOKENS * width).max(1)).enumerate() {
+            let first = i * TOKENS;
+            match (rows.len() == 2 * width, x.len() / width) {
+                (true, 1) => tile::<L, 2, 1>(rows, x, width, sums, first),
+                (true, 2) => tile::<L, 2, 2>(rows, x, width, sums, first),
+                (true, 3) => tile::<L, 2, 3>(rows, x, width, sums, first),
+                (true, _) => tile::<L, 2, TOKENS>(rows, x, width, sums, first),
+                (false, 1) => tile::<L, 1, 1>(rows, x, width, sums, first),
+                (false, 2) => tile::<L, 1, 2>(rows, x, width, sums, first),
+                (false, 3) => tile::<L, 1, 3>(rows, x, width, sums, first),
+                (false, _) => tile::<L, 1, TOKENS>(rows, x, width, sums, first),
+            }
         }
-        sum += i64::from(L::dot_codes(codes, x));
     }
-    sum
+}
+
+/// `R` rows with `T` tokens, whose sums begin at `first` of each row.
+#[inline(always)]
+fn tile<L: Lanes, const R: usize, const T: usize>(
+    rows: &[i8],
+    x: &[i16],
+    width: usize,
+    sums: &mut [i64],
+    first: usize,
+) {
+    let mut total = [[0; T]; R];
+    let blocks = width / CODES;
+    for start in (0..blocks).step_by(CODE_BLOCKS) {
+        let part = start..blocks.min(start + CODE_BLOCKS);
+        let (mut codes, mut tokens): ([&[[i8; CODES]]; R], [&[[i16; CODES]]; T]) = ([&[]; R], [&[]; T]);
+        for (row, codes) in rows.chunks(width).zip(&mut codes) {
+            *codes = &row.as_chunks().0[part.clone()];
+        }
+        for (x, token) in x.chunks(width).zip(&mut tokens) {
+            *token = &x.as_chunks().0[part.clone()];
+        }
+        let dots = L::dot_codes(codes, tokens, AHEAD);
+        for (total, dot) in total.as_flattened_mut().iter_mut().zip(dots.as_flattened()) {
+            *total += dot;
+        }
+    }
+    let each = sums.len() / R;
+    for (sums, total) in sums.chunks_mut(each).zip(total) {
+        sums[first..][..T].copy_from_slice(&total);
+    }
 }
 
 /// A matrix in int8, for a backend to read. `C'` is `C` padded.

@@ -2,6 +2,7 @@
 
 use crate::lanes::Lanes;
 use crate::math::LANES;
+use crate::ops::bit_matmul::of_len;
 use std::arch::x86_64::*;
 
 /// Exists only in code compiled for AVX2 and F16C.
@@ -71,24 +72,48 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
-    fn dot_codes(codes: &[[i8; 32]], x: &[[i16; 32]]) -> i32 {
+    fn dot_codes<const R: usize, const T: usize>(
+        rows: [&[[i8; 32]]; R],
+        tokens: [&[[i16; 32]]; T],
+        ahead: usize,
+    ) -> [[i64; T]; R] {
+        let blocks = rows[0].len();
+        let (rows, tokens) = (of_len(rows, blocks), of_len(tokens, blocks));
         // SAFETY: this code is compiled for AVX2.
-        let mut sums = [unsafe { _mm256_setzero_si256() }; 2];
-        for (codes, x) in codes.iter().zip(x) {
-            let halves = codes.as_chunks::<16>().0.iter().zip(x.as_chunks::<16>().0);
-            for (sum, (codes, x)) in sums.iter_mut().zip(halves) {
-                // SAFETY: the arrays have the sizes of the loads, which need no alignment.
-                *sum = unsafe {
-                    let codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.as_ptr().cast()));
-                    let x = _mm256_loadu_si256(x.as_ptr().cast());
-                    _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, x))
-                };
+        let mut sums = [[unsafe { _mm256_setzero_si256() }; T]; R];
+        for b in 0..blocks {
+            if b % 2 == 0 {
+                for row in rows {
+                    Self::prefetch(row[b].as_ptr().cast::<u8>().wrapping_add(ahead));
+                }
+            }
+            for half in 0..2 {
+                // SAFETY: this code is compiled for AVX2.
+                let mut codes = [unsafe { _mm256_setzero_si256() }; R];
+                for r in 0..R {
+                    let row = &rows[r][b].as_chunks::<16>().0[half];
+                    // SAFETY: the array has the size of the load, which needs no alignment.
+                    codes[r] = unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(row.as_ptr().cast())) };
+                }
+                for t in 0..T {
+                    let token = &tokens[t][b].as_chunks::<16>().0[half];
+                    // SAFETY: as above.
+                    let x = unsafe { _mm256_loadu_si256(token.as_ptr().cast()) };
+                    for r in 0..R {
+                        // SAFETY: this code is compiled for AVX2.
+                        sums[r][t] = unsafe { _mm256_add_epi32(sums[r][t], _mm256_madd_epi16(codes[r], x)) };
+                    }
+                }
             }
         }
-        let mut sum = [0i32; 8];
-        // SAFETY: the array has the size of the store, which needs no alignment.
-        unsafe { _mm256_storeu_si256(sum.as_mut_ptr().cast(), _mm256_add_epi32(sums[0], sums[1])) };
-        sum.iter().sum()
+        let mut dots = [[0; T]; R];
+        for (dot, sum) in dots.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            let mut lanes = [0i32; 8];
+            // SAFETY: the array has the size of the store, which needs no alignment.
+            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), *sum) };
+            *dot = lanes.into_iter().map(i64::from).sum();
+        }
+        dots
     }
 
     #[inline(always)]

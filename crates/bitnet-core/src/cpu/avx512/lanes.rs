@@ -2,6 +2,7 @@
 
 use crate::lanes::Lanes;
 use crate::math::LANES;
+use crate::ops::bit_matmul::of_len;
 use std::arch::x86_64::*;
 
 /// Exists only in code compiled for AVX-512.
@@ -54,19 +55,38 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
-    fn dot_codes(codes: &[[i8; 32]], x: &[[i16; 32]]) -> i32 {
+    fn dot_codes<const R: usize, const T: usize>(
+        rows: [&[[i8; 32]]; R],
+        tokens: [&[[i16; 32]]; T],
+        ahead: usize,
+    ) -> [[i64; T]; R] {
+        let blocks = rows[0].len();
+        let (rows, tokens) = (of_len(rows, blocks), of_len(tokens, blocks));
+        // Two sums for each, because one product alone waits for the one before.
         // SAFETY: this code is compiled for AVX-512.
-        let mut sum = unsafe { _mm512_setzero_si512() };
-        for (codes, x) in codes.iter().zip(x) {
-            // SAFETY: the arrays have the sizes of the loads, which need no alignment.
-            sum = unsafe {
-                let codes = _mm512_cvtepi8_epi16(_mm256_loadu_si256(codes.as_ptr().cast()));
-                let x = _mm512_loadu_si512(x.as_ptr().cast());
-                _mm512_add_epi32(sum, _mm512_madd_epi16(codes, x))
+        let mut sums = [[[unsafe { _mm512_setzero_si512() }; 2]; T]; R];
+        for b in (0..blocks / 2 * 2).step_by(2) {
+            for row in rows {
+                Self::prefetch(row[b].as_ptr().cast::<u8>().wrapping_add(ahead));
+            }
+            for half in 0..2 {
+                add_products(&mut sums, half, rows, tokens, b + half);
+            }
+        }
+        if blocks % 2 == 1 {
+            add_products(&mut sums, 0, rows, tokens, blocks - 1);
+        }
+        let mut dots = [[0; T]; R];
+        for (dots, sums) in dots.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            // SAFETY: this code is compiled for AVX-512.
+            *dots = unsafe {
+                let sum = _mm512_add_epi32(sums[0], sums[1]);
+                let low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(sum));
+                let high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64::<1>(sum));
+                _mm512_reduce_add_epi64(_mm512_add_epi64(low, high))
             };
         }
-        // SAFETY: this code is compiled for AVX-512.
-        unsafe { _mm512_reduce_add_epi32(sum) }
+        dots
     }
 
     #[inline(always)]
@@ -103,5 +123,30 @@ impl Lanes for F32x16 {
         // SAFETY: the array has the size of the store, which needs no alignment.
         unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), halves) };
         bytes
+    }
+}
+
+/// Adds the products of a block of each row and token to sum `half` of theirs.
+#[inline(always)]
+fn add_products<const R: usize, const T: usize>(
+    sums: &mut [[[__m512i; 2]; T]; R],
+    half: usize,
+    rows: [&[[i8; 32]]; R],
+    tokens: [&[[i16; 32]]; T],
+    block: usize,
+) {
+    // SAFETY: this code is compiled for AVX-512.
+    let mut codes = [unsafe { _mm512_setzero_si512() }; R];
+    for r in 0..R {
+        // SAFETY: the array has the size of the load, which needs no alignment.
+        codes[r] = unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(rows[r][block].as_ptr().cast())) };
+    }
+    for t in 0..T {
+        // SAFETY: as above.
+        let x = unsafe { _mm512_loadu_si512(tokens[t][block].as_ptr().cast()) };
+        for r in 0..R {
+            // SAFETY: this code is compiled for AVX-512.
+            sums[r][t][half] = unsafe { _mm512_dpwssd_epi32(sums[r][t][half], codes[r], x) };
+        }
     }
 }
