@@ -87,6 +87,17 @@ pub(crate) struct BenchArgs {
         value_parser = values::up_to(MAX_LOOKUP)
     )]
     lookup: Vec<usize>,
+    /// Sequences that decode side by side, separated by commas; tokens of all of them are counted.
+    #[arg(
+        long,
+        aliases = ["parallel", "npl"],
+        value_delimiter = ',',
+        default_value = "1",
+        value_name = "N",
+        env = "BITNET_BENCH_SEQUENCES",
+        value_parser = values::from(1)
+    )]
+    sequences: Vec<usize>,
     /// Repetitions.
     #[arg(short, long, alias = "repetitions", default_value_t = 5, env = "BITNET_BENCH_REPEAT", value_parser = values::from(1))]
     repeat: usize,
@@ -120,25 +131,46 @@ struct Test {
     prefill: bool,
     /// Tokens that a decoding step computes beside the first.
     lookup: usize,
+    /// Sequences that decode side by side.
+    sequences: usize,
 }
 
 impl Test {
     fn name(self) -> String {
         let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
         let lookup = if self.lookup > 0 { format!(" +{}", self.lookup) } else { String::new() };
-        format!("{}{}{lookup}{depth}", if self.prefill { "pp" } else { "tg" }, self.tokens)
+        let sequences = if self.sequences > 1 { format!(" x{}", self.sequences) } else { String::new() };
+        format!("{}{}{sequences}{lookup}{depth}", if self.prefill { "pp" } else { "tg" }, self.tokens)
+    }
+
+    /// Blocks of the cache that each sequence has.
+    fn blocks(self) -> usize {
+        (self.depth + self.tokens).div_ceil(BLOCK_LEN)
     }
 }
 
 impl BenchArgs {
     fn tests(&self) -> Vec<Test> {
         let lengths = |depth: usize| {
-            let prefill =
-                self.prompt.iter().map(move |&tokens| Test { tokens, depth, prefill: true, lookup: 0 });
-            let decode = move |lookup: usize| {
-                self.predict.iter().map(move |&tokens| Test { tokens, depth, prefill: false, lookup })
-            };
-            prefill.chain(self.lookup.iter().flat_map(move |&lookup| decode(lookup)))
+            let prefill = self.prompt.iter().map(move |&tokens| Test {
+                tokens,
+                depth,
+                prefill: true,
+                lookup: 0,
+                sequences: 1,
+            });
+            let decode = self.sequences.iter().flat_map(move |&sequences| {
+                self.lookup.iter().flat_map(move |&lookup| {
+                    self.predict.iter().map(move |&tokens| Test {
+                        tokens,
+                        depth,
+                        prefill: false,
+                        lookup,
+                        sequences,
+                    })
+                })
+            });
+            prefill.chain(decode)
         };
         self.depth.iter().flat_map(|&depth| lengths(depth)).filter(|test| test.tokens > 0).collect()
     }
@@ -203,7 +235,8 @@ impl Machine {
 
 pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
     let tests = args.tests();
-    let context = tests.iter().map(|test| test.depth + test.tokens).max().unwrap_or(0) + 1;
+    let blocks = tests.iter().map(|test| test.blocks() * test.sequences).max().unwrap_or(0);
+    let context = blocks.max(1) * BLOCK_LEN;
     let (mut rows, mut last) = (Vec::new(), None);
     for threads in args.teams() {
         // Two models at once may not fit.
@@ -245,41 +278,64 @@ fn decoder(args: &BenchArgs, device: &Device, ui: &Ui) -> Result<(String, Decode
     Ok((path.display().to_string(), decoder?))
 }
 
-/// Runs `tokens` tokens from position `start`, `chunk` at a time.
-fn pass(model: &mut LocalModel, start: usize, tokens: usize, chunk: usize, logits_of: Logits) -> Result<()> {
-    let vocab = model.vocab_size() as u32;
-    let blocks: Vec<u32> = (0..(start + tokens).div_ceil(BLOCK_LEN) as u32).collect();
-    let ids: Vec<u32> = (0..tokens as u32).map(|i| (i * 7919 + 13) % vocab).collect();
-    let mut logits = Vec::new();
-    for (i, ids) in ids.chunks(chunk).enumerate() {
-        let mut batch = Batch::default();
-        batch.push(ids, start + i * chunk, blocks.clone(), logits_of);
-        batch.spans[0].largest = Some(SamplingParams::default().top_k);
-        logits.clear();
-        model.forward(&batch, &mut logits).map_err(|e| anyhow!(e))?;
+/// Tokens to compute.
+#[derive(Clone, Copy)]
+struct Pass {
+    /// Position of the first token.
+    start: usize,
+    /// Tokens of each sequence.
+    tokens: usize,
+    /// Tokens of a sequence that are computed at once.
+    chunk: usize,
+    sequences: usize,
+    /// Blocks of the cache that each sequence has.
+    blocks: usize,
+    logits: Logits,
+}
+
+impl Pass {
+    fn run(self, model: &mut LocalModel) -> Result<()> {
+        let vocab = model.vocab_size() as u32;
+        let ids: Vec<u32> = (0..self.tokens as u32).map(|i| (i * 7919 + 13) % vocab).collect();
+        let mut logits = Vec::new();
+        for (i, ids) in ids.chunks(self.chunk).enumerate() {
+            let mut batch = Batch::default();
+            for sequence in 0..self.sequences {
+                let blocks = sequence * self.blocks..(sequence + 1) * self.blocks;
+                let blocks = blocks.map(|block| block as u32).collect();
+                batch.push(ids, self.start + i * self.chunk, blocks, self.logits);
+            }
+            for span in &mut batch.spans {
+                span.largest = Some(SamplingParams::default().top_k);
+            }
+            logits.clear();
+            model.forward(&batch, &mut logits).map_err(|e| anyhow!(e))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Test, ui: &Ui) -> Result<Row> {
-    let Test { tokens, depth, prefill, lookup } = test;
-    let (ceiling, work, chunk, rows) = if prefill {
+    let Test { tokens, depth, prefill, lookup, sequences } = test;
+    let (ceiling, work, chunk, logits) = if prefill {
         (Ceiling::Int8, ternary_weights(model), args.batch_size, Logits::Last)
     } else {
         let step = 1 + lookup;
-        (Ceiling::Bandwidth, model.decoder().decode_bytes() as f64 / step as f64, step, Logits::All)
+        let bytes = model.decoder().decode_bytes() as f64 / (step * sequences) as f64;
+        (Ceiling::Bandwidth, bytes, step, Logits::All)
     };
     let bar = ui.progress("measuring", args.repeat as u64 + 1, false);
-    pass(model, 0, depth, args.batch_size, Logits::Last)?;
+    let pass = Pass { start: depth, tokens, chunk, sequences, blocks: test.blocks(), logits };
+    Pass { start: 0, tokens: depth, chunk: args.batch_size, logits: Logits::Last, ..pass }.run(model)?;
     // Warms caches, pages and threads up.
-    pass(model, depth, if prefill { tokens } else { tokens.min(8) }, chunk, rows)?;
+    Pass { tokens: if prefill { tokens } else { tokens.min(8) }, ..pass }.run(model)?;
     bar.inc(1);
     let (mut samples, mut shares) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat {
         let limit = machine.measure(ceiling);
         let begin = Instant::now();
-        pass(model, depth, tokens, chunk, rows)?;
-        let rate = tokens as f64 / begin.elapsed().as_secs_f64();
+        pass.run(model)?;
+        let rate = (tokens * sequences) as f64 / begin.elapsed().as_secs_f64();
         samples.push(rate);
         shares.push(rate * work / limit);
         bar.inc(1);
