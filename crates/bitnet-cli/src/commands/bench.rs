@@ -22,6 +22,7 @@ use bitnet_model::{
     Checkpoint, Decoder,
     batch::{BLOCK_LEN, Batch, Logits},
     checkpoint::Options,
+    kv::KvCache,
     synthetic,
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
@@ -321,8 +322,10 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
         (Ceiling::Int8, ternary_weights(model), args.batch_size, Logits::Last)
     } else {
         let step = 1 + lookup;
-        let bytes = model.decoder().decode_bytes() as f64 / (step * sequences) as f64;
-        (Ceiling::Bandwidth, bytes, step, Logits::All)
+        let weights = model.decoder().decode_bytes() as f64 / (step * sequences) as f64;
+        let position = KvCache::block_bytes(model.config(), args.cache_type.into()) as f64 / BLOCK_LEN as f64;
+        let seen = depth as f64 + tokens as f64 / 2.0;
+        (Ceiling::Bandwidth, weights + seen * position, step, Logits::All)
     };
     let bar = ui.progress("measuring", args.repeat as u64 + 1, false);
     let pass = Pass { start: depth, tokens, chunk, sequences, blocks: test.blocks(), logits };
