@@ -103,7 +103,8 @@ fn tile<L: Lanes, const R: usize, const T: usize>(
     let blocks = width / CODES;
     for start in (0..blocks).step_by(CODE_BLOCKS) {
         let part = start..blocks.min(start + CODE_BLOCKS);
-        let (mut codes, mut tokens): ([&[[i8; CODES]]; R], [&[[i16; CODES]]; T]) = ([&[]; R], [&[]; T]);
+        let mut codes: [&[[i8; CODES]]; R] = [&[]; R];
+        let mut tokens: [&[[i16; CODES]]; T] = [&[]; T];
         for (row, codes) in rows.chunks(width).zip(&mut codes) {
             *codes = &row.as_chunks().0[part.clone()];
         }
