@@ -20,7 +20,7 @@ pub(super) const BLOCKS_IN_16_BITS: usize = 16;
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
     let (tokens, blocks) = (x.tokens(), x.blocks());
-    if tokens >= panel::MANY {
+    if tokens >= panel::MANY && blocks > 0 {
         return panel::multiply(&Avx2, weight, x, y);
     }
     if tokens <= 2 {

@@ -17,7 +17,7 @@ const TOKENS: usize = 5;
 #[target_feature(enable = "avx2,f16c,avxvnni")]
 pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
     let (tokens, blocks) = (x.tokens(), x.blocks());
-    if tokens >= panel::MANY {
+    if tokens >= panel::MANY && blocks > 0 {
         return panel::multiply(&AvxVnni, weight, x, y);
     }
     if tokens == 1 {
