@@ -43,10 +43,8 @@ fn ranges_that_are_shared_cover_everything_once_at_multiples_of_the_grain() {
         for (len, grain) in [(0, 1), (1, 1), (100, 7), (6912, 16), (48, 48), (49, 48)] {
             let mut seen: Vec<_> = (0..len).map(|_| AtomicUsize::new(0)).collect();
             threads.share_range(len, grain, &|range| {
-                assert!(
-                    range.start % grain == 0 && (range.end % grain == 0 || range.end == len),
-                    "{range:?}"
-                );
+                let cut = |at: usize| at == len || at.is_multiple_of(grain);
+                assert!(cut(range.start) && cut(range.end), "{range:?}");
                 assert!(!range.is_empty());
                 seen[range].iter().for_each(|seen| _ = seen.fetch_add(1, Relaxed));
             });

@@ -16,7 +16,7 @@ fn rows_are_screened_the_same_on_every_tier() {
     let far = 2 * 8192 + 32;
     for (len, rows, tokens) in [(32, 1, 1), (480, 2, 2), (544, 3, 3), (4096, 5, 9), (8192, 2, 1), (far, 4, 6)]
     {
-        let large = |i: usize, large: i32, random: i32| if i % 3 == 0 { large } else { random };
+        let large = |i: usize, large: i32, random: i32| if i.is_multiple_of(3) { large } else { random };
         let x: Vec<i16> =
             (0..len * tokens).map(|i| large(i, 16_383, random.bits() as i16 as i32 >> 1) as i16).collect();
         let codes: Vec<i8> =

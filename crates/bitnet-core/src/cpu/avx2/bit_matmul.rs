@@ -50,7 +50,7 @@ pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut Columns
 }
 
 /// Tokens whose codes stay in the nearest cache beside the weights.
-pub(in crate::cpu) fn tokens_in_cache(blocks: usize) -> usize {
+fn tokens_in_cache(blocks: usize) -> usize {
     (24 << 10) / (blocks * BLOCK_LEN).max(1)
 }
 
