@@ -38,11 +38,23 @@ pub(crate) trait Lanes: Copy {
         tokens: [&[[i16; 32]]; T],
         ahead: usize,
     ) -> [[i64; T]; R] {
-        let _ = ahead;
-        let dot = |(codes, x): (&[i8; 32], &[i16; 32])| {
-            i64::from(codes.iter().zip(x).map(|(&code, &x)| i32::from(code) * i32::from(x)).sum::<i32>())
-        };
-        rows.map(|row| tokens.map(|token| row.iter().zip(token).map(dot).sum()))
+        // So many that their sum fits into 32 bits.
+        const BLOCKS: usize = 16;
+        let mut dots = [[0; T]; R];
+        for (row, dots) in rows.into_iter().zip(&mut dots) {
+            for (i, codes) in row.chunks(BLOCKS).enumerate() {
+                for line in codes.chunks(2) {
+                    Self::prefetch(line.as_ptr().cast::<u8>().wrapping_add(ahead));
+                }
+                for (dot, token) in dots.iter_mut().zip(tokens) {
+                    let x = token[i * BLOCKS..][..codes.len()].as_flattened();
+                    let products = codes.as_flattened().iter().zip(x);
+                    *dot +=
+                        i64::from(products.map(|(&code, &x)| i32::from(code) * i32::from(x)).sum::<i32>());
+                }
+            }
+        }
+        dots
     }
 
     /// The nearest little-endian f16.

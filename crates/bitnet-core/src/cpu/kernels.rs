@@ -17,7 +17,6 @@ use crate::ops::{
     convert, copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope,
     screen, softmax, transpose, unary,
 };
-
 use bitnet_quant::Format;
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
@@ -54,7 +53,7 @@ pub struct Kernels {
     pub quantize_activation: fn(x: &[f32], codes: &mut [i8]) -> RowCodes,
     /// A row in codes, and what its products can be off by.
     pub screen: fn(w: &[f32], codes: &mut [i8]) -> RowFigures,
-    /// Product of a row and a token in codes.
+    /// Products of rows `[R, width]` and tokens `[T, width]` in codes: `sums: [R, T]`.
     pub screen_dots: fn(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]),
     /// Norm of a row: `x, weight, y: [C]`.
     pub rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]),

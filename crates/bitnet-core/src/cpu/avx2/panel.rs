@@ -2,22 +2,18 @@
 #![expect(clippy::needless_range_loop, reason = "the indices of a tile run over several arrays at once")]
 
 use super::bit_matmul::{BLOCKS_IN_16_BITS, load, load_codes, quarter, write};
-use crate::cpu::panel::{Panel, Quarters};
+use crate::cpu::panel::{Panel, Quarters, ROWS};
 use crate::cpu::partition::ColumnsMut;
 use crate::ops::bit_matmul::{BLOCK_BYTES, CodeRows, TernaryRows, of_len};
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 /// Quarters of blocks whose products fit in 16-bit sums.
 const QUARTERS_IN_16_BITS: usize = 4 * BLOCKS_IN_16_BITS;
 
-/// Rows of a tile.
-pub(in crate::cpu) const ROWS: usize = 2;
-
 /// Proof that the processor has what `multiply` needs, which makes this.
 pub(super) struct Avx2;
 
-impl Panel<ROWS> for Avx2 {
+impl Panel for Avx2 {
     const TOKENS: usize = 5;
 
     fn unpack(&self, rows: [&[[u8; BLOCK_BYTES]]; ROWS], codes: &mut [Quarters]) {
@@ -25,26 +21,17 @@ impl Panel<ROWS> for Avx2 {
         unsafe { unpack(rows, codes) };
     }
 
-    fn tile(
+    fn tile<const T: usize>(
         &self,
         codes: &[Quarters],
         x: CodeRows<'_>,
-        tokens: Range<usize>,
+        token: usize,
         weight: TernaryRows<'_>,
         row: usize,
         y: &mut ColumnsMut<'_>,
     ) {
-        let token = tokens.start;
         // SAFETY: only `multiply` makes this.
-        unsafe {
-            match tokens.len() {
-                1 => tile::<1>(codes, x, token, weight, row, y),
-                2 => tile::<2>(codes, x, token, weight, row, y),
-                3 => tile::<3>(codes, x, token, weight, row, y),
-                4 => tile::<4>(codes, x, token, weight, row, y),
-                _ => tile::<5>(codes, x, token, weight, row, y),
-            }
-        }
+        unsafe { tile::<T>(codes, x, token, weight, row, y) };
     }
 }
 

@@ -3,13 +3,12 @@
 
 use crate::cpu::avx2::{
     bit_matmul::{load, load_codes, prefetch, quarter, write},
-    panel::{self as avx2, ROWS},
+    panel::unpack,
 };
-use crate::cpu::panel::{self, Panel, Quarters};
+use crate::cpu::panel::{self, Panel, Quarters, ROWS};
 use crate::cpu::partition::ColumnsMut;
 use crate::ops::bit_matmul::{BLOCK_BYTES, BLOCK_LEN, CodeRows, TernaryRows, even, of_len, tiles};
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 /// Tokens of a tile of two rows.
 const TOKENS: usize = 5;
@@ -81,35 +80,25 @@ fn sums<const R: usize, const T: usize>(
 /// Proof that the processor has what `multiply` needs, which makes this.
 struct AvxVnni;
 
-impl Panel<ROWS> for AvxVnni {
+impl Panel for AvxVnni {
     const TOKENS: usize = 6;
 
     fn unpack(&self, rows: [&[[u8; BLOCK_BYTES]]; ROWS], codes: &mut [Quarters]) {
         // SAFETY: only `multiply` makes this.
-        unsafe { avx2::unpack(rows, codes) };
+        unsafe { unpack(rows, codes) };
     }
 
-    fn tile(
+    fn tile<const T: usize>(
         &self,
         codes: &[Quarters],
         x: CodeRows<'_>,
-        tokens: Range<usize>,
+        token: usize,
         weight: TernaryRows<'_>,
         row: usize,
         y: &mut ColumnsMut<'_>,
     ) {
-        let token = tokens.start;
         // SAFETY: only `multiply` makes this.
-        unsafe {
-            match tokens.len() {
-                1 => panel_tile::<1>(codes, x, token, weight, row, y),
-                2 => panel_tile::<2>(codes, x, token, weight, row, y),
-                3 => panel_tile::<3>(codes, x, token, weight, row, y),
-                4 => panel_tile::<4>(codes, x, token, weight, row, y),
-                5 => panel_tile::<5>(codes, x, token, weight, row, y),
-                _ => panel_tile::<6>(codes, x, token, weight, row, y),
-            }
-        }
+        unsafe { panel_tile::<T>(codes, x, token, weight, row, y) };
     }
 }
 
