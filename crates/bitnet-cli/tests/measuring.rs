@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{succeeds, testdata};
+use common::{bitnet, stderr, succeeds, testdata};
 
 #[test]
 fn bench_writes_a_table_with_a_cell_for_every_column() {
@@ -18,6 +18,21 @@ fn bench_measures_decoding_with_guesses() {
     let args = ["bench", "--synthetic", "tiny", "-p", "0", "-n", "6", "-r", "1", "--lookup", "0,2"];
     let table = succeeds(&args);
     assert!(table.contains("| tg6 |") && table.contains("| tg6 +2 |"), "{table}");
+}
+
+#[test]
+fn bench_measures_sequences_side_by_side_and_refuses_more_than_memory_holds() {
+    let bench = ["bench", "--synthetic", "tiny", "-p", "0", "-n", "6", "-r", "1", "-d", "40"];
+    let table = succeeds(&[&bench[..], &["--sequences", "1,3", "--lookup", "0,2"]].concat());
+    for test in ["tg6", "tg6 +2", "tg6 x3", "tg6 x3 +2"] {
+        assert!(table.contains(&format!("| {test} @ d40 |")), "{test}: {table}");
+    }
+    // The second times the positions of a block is one block, to a processor that lets it wrap around.
+    for sequences in ["400000000", "576460752303423489"] {
+        let output = bitnet(&[&bench[..], &["--sequences", sequences]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("of KV cache"), "{}", stderr(&output));
+    }
 }
 
 #[test]

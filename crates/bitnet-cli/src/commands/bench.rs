@@ -146,7 +146,7 @@ impl Test {
 
     /// Blocks of the cache that each sequence has.
     fn blocks(self) -> usize {
-        (self.depth + self.tokens).div_ceil(BLOCK_LEN)
+        self.depth.saturating_add(self.tokens).div_ceil(BLOCK_LEN)
     }
 }
 
@@ -236,8 +236,8 @@ impl Machine {
 
 pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
     let tests = args.tests();
-    let blocks = tests.iter().map(|test| test.blocks() * test.sequences).max().unwrap_or(0);
-    let context = blocks.max(1) * BLOCK_LEN;
+    let blocks = tests.iter().map(|test| test.blocks().saturating_mul(test.sequences)).max().unwrap_or(0);
+    let context = blocks.max(1).saturating_mul(BLOCK_LEN);
     let (mut rows, mut last) = (Vec::new(), None);
     for threads in args.teams() {
         // Two models at once may not fit.
