@@ -1,17 +1,23 @@
-//! Dense products, each thread with its own rows or columns of the result: a row by a row-major matrix here, all others through the
-//! `gemm` crate.
+//! Dense products, each thread with its own rows or columns of the result: a row by a row-major matrix and a few rows by a transposed
+//! one in kernels of the tier, all others through the `gemm` crate.
 
 use super::{kernels::Kernels, partition::Columns, threads::Threads};
 use crate::{
     Layout, Result,
+    buffer::as_bytes,
     view::{View, ViewMut},
 };
 use gemm::Parallelism;
+use std::ops::Range;
 
 /// Multiplications that are worth a thread of their own.
 const GRAIN: usize = 1 << 16;
 /// Rows and columns are shared in multiples of this, so that the library sees whole tiles.
 const TILE: usize = 16;
+/// Rows for which rearranging a transposed matrix, as the library does, can take longer than it saves: this many at most, and one
+/// for as many elements of the matrix.
+const FEW_ROWS: usize = 256;
+const ELEMENTS_PER_ROW: usize = 1 << 11;
 
 /// One matrix inside a slice: where it starts and how far apart its rows and columns lie.
 #[derive(Clone, Copy)]
@@ -108,7 +114,7 @@ pub(super) fn matmul(
     }
     let batch = y.len() / (rows * cols);
     let product = |index| (Matrix::of(a, left, index), Matrix::of(b, right, index));
-    if batch >= threads.len() {
+    if batch > 1 && batch >= threads.len() {
         threads.for_each_item_mut(y, rows * cols, |index, y| {
             let (a, b) = product(index);
             // SAFETY: the chunk is one matrix of the result.
@@ -123,10 +129,25 @@ pub(super) fn matmul(
     Ok(())
 }
 
+/// Whether both matrices are rows without gaps, those of `b` its columns, and so few in `a` that they are best multiplied as they are.
+fn few_rows_by_transposed(a: Matrix<'_>, b: Matrix<'_>) -> bool {
+    (2..=FEW_ROWS.min(b.rows * b.cols / ELEMENTS_PER_ROW)).contains(&a.rows)
+        && a.strides == [a.cols, 1]
+        && b.strides == [1, b.rows]
+}
+
 /// One product, shared between the threads by its longer side.
 fn one(kernels: &Kernels, threads: &Threads, a: Matrix<'_>, b: Matrix<'_>, y: &mut [f32]) {
     let (rows, cols) = (a.rows, b.cols);
     let grain = |other: usize| GRAIN.div_ceil((a.cols * other).max(1)).next_multiple_of(TILE);
+    if few_rows_by_transposed(a, b) {
+        let (x, weight) = (a.elements(), as_bytes(b.elements()));
+        let row_bytes = size_of::<f32>() * b.rows;
+        return threads.for_each_columns(y, cols, grain(rows), |mut y| {
+            let Range { start, end } = y.range();
+            (kernels.matmul_t_f32)(&weight[start * row_bytes..end * row_bytes], x, &mut y);
+        });
+    }
     if rows >= cols {
         let each = grain(cols).max(rows.div_ceil(threads.len()).next_multiple_of(TILE));
         threads.for_each_chunk_mut(y, each * cols, |chunk, y| {
@@ -152,4 +173,55 @@ fn one(kernels: &Kernels, threads: &Threads, a: Matrix<'_>, b: Matrix<'_>, y: &m
         // SAFETY: the part is these columns of the result.
         unsafe { multiply(a, b, part.as_mut_ptr(), cols) };
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Device, Tensor, random::Rng};
+
+    /// `[rows, inner]` by the transpose of rows `first..` of a matrix with `inner` of `width` columns, against sums in f64.
+    fn check(
+        device: &Device,
+        rows: usize,
+        [inner, width]: [usize; 2],
+        cols: usize,
+        first: usize,
+    ) -> Vec<u32> {
+        let mut random = Rng::new(5);
+        let mut floats = |n: usize| -> Vec<f32> { (0..n).map(|_| random.next_f32() - 0.5).collect() };
+        let (x, w) = (floats(rows * inner), floats((first + cols) * width));
+        let y = Tensor::from_slice(device, [first + cols, width], &w).unwrap();
+        let y = y.narrow(0, first, cols).unwrap().narrow(1, 0, inner).unwrap().t().unwrap();
+        let y = Tensor::from_slice(device, [rows, inner], &x).unwrap().matmul(&y).unwrap();
+        let y = y.to_vec::<f32>().unwrap();
+        for (i, &got) in y.iter().enumerate() {
+            let (x, w) = (&x[i / cols * inner..][..inner], &w[(first + i % cols) * width..][..inner]);
+            let expected: f64 = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+            assert!(
+                (f64::from(got) - expected).abs() < 1e-5,
+                "{rows}x{inner}x{cols} at {i}: {got}, {expected}"
+            );
+        }
+        y.into_iter().map(f32::to_bits).collect()
+    }
+
+    #[test]
+    fn rows_by_transposed_matrices_are_sums_of_products() {
+        let device = Device::open("cpu", Some(2)).unwrap();
+        for rows in [1, 2, 3, 17, 31, 32, 33, 257] {
+            for (inner, width) in [(67, 67), (128, 128), (128, 130)] {
+                check(&device, rows, [inner, width], 513, 3);
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_have_the_same_bits_on_all_threads_and_tiers() {
+        let expected = check(&Device::open("cpu/scalar", Some(1)).unwrap(), 9, [99, 99], 207, 1);
+        for name in Device::names().iter().filter(|name| name.starts_with("cpu/")) {
+            for threads in 1..4 {
+                assert_eq!(check(&Device::open(name, Some(threads)).unwrap(), 9, [99, 99], 207, 1), expected);
+            }
+        }
+    }
 }
