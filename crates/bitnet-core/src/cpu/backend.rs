@@ -29,7 +29,7 @@ use std::ops::Range;
 /// Elements of an elementwise op that are worth a thread of their own.
 const ELEMENTS: usize = 16_384;
 /// Rows of a matrix are shared in multiples of this, so that kernels see whole tiles and threads write lines of their own.
-const ROW_TILE: usize = 16;
+const ROW_TILE: usize = 32;
 /// Bytes of rows that are worth a claim.
 const CLAIM: usize = 32 << 10;
 /// Rows that are dequantized at a time where no kernel computes with the stored format.

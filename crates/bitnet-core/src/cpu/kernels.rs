@@ -282,6 +282,7 @@ const TIERS: &Tiers = &[
     (&super::avx2::TABLE, super::avx2::lacking),
     (&super::avxvnni::TABLE, super::avxvnni::lacking),
     (&super::avx512::TABLE, super::avx512::lacking),
+    (&super::amx::TABLE, super::amx::lacking),
 ];
 
 #[cfg(target_arch = "aarch64")]

@@ -295,7 +295,7 @@ fn ternary_byte(random: &mut Random) -> u8 {
 fn ternary_products_of_all_shapes_are_the_same_on_every_tier() {
     let (mut codes, mut weights) = (Random(2), Random(3));
     for rows in [1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 33, 40] {
-        for tokens in [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 25, 64, 71] {
+        for tokens in [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 16, 17, 25, 32, 33, 64, 71] {
             for blocks in [1, 2, 3, 17] {
                 check_product(rows, tokens, blocks, || codes.bits() as i8, || ternary_byte(&mut weights));
             }
@@ -309,13 +309,16 @@ fn ternary_products_of_long_rows_are_the_same_on_every_tier() {
     for blocks in [15, 16, 32, 33, 54, 128] {
         check_product(9, 7, blocks, || codes.bits() as i8, || ternary_byte(&mut weights));
     }
+    check_product(290, 40, 5, || codes.bits() as i8, || ternary_byte(&mut weights));
 }
 
 #[test]
 fn ternary_products_of_extreme_codes_do_not_overflow() {
     for code in [-128, -127, 127] {
         for weight in [0x00, 0x55, 0xaa, 0x22, 0x88] {
-            check_product(8, 3, 70, || code, || weight);
+            for tokens in [3, 18] {
+                check_product(8, tokens, 70, || code, || weight);
+            }
         }
     }
 }
@@ -326,11 +329,13 @@ fn every_byte_of_weights_meets_every_position_of_a_block() {
     let bytes: Vec<u8> = (0..=255).filter(|b| (0..4).all(|k| b >> (2 * k) & 3 != 3)).collect();
     let mut code = Random(6);
     // 81 bytes and 32 positions have no common factor.
-    let weight = || {
+    let mut weight = || {
         next += 1;
         bytes[next % bytes.len()]
     };
-    check_product(8, 6, 81, || code.bits() as i8, weight);
+    for tokens in [6, 20] {
+        check_product(8, tokens, 81, || code.bits() as i8, &mut weight);
+    }
 }
 
 fn check_matmul_t(

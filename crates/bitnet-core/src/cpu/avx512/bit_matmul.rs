@@ -134,7 +134,7 @@ fn sums<const T: usize>(
 /// Two blocks in one register.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn pair(low: &[u8; 32], high: &[u8; 32]) -> __m512i {
+pub(in crate::cpu) fn pair(low: &[u8; 32], high: &[u8; 32]) -> __m512i {
     // SAFETY: the array has the size of the load, which needs no alignment.
     let low = unsafe { _mm256_loadu_si256(low.as_ptr().cast()) };
     // SAFETY: as above.

@@ -1,6 +1,6 @@
 //! 512-bit vectors with the integer dot product of AVX-512 VNNI.
 
-mod bit_matmul;
+pub(super) mod bit_matmul;
 mod lanes;
 mod peak;
 
