@@ -138,8 +138,14 @@ fn auto_takes_the_fastest_tier_and_names_every_other_candidate() {
     for name in ["cuda", "metal"] {
         assert_eq!(reason(&choice.judged, name).to_string(), "not in this build");
     }
-    let tiers = ["scalar", "avx2", "avxvnni", "avx512", "neon", "neon-dotprod"];
+    let tiers = ["scalar", "avx2", "avxvnni", "avx512", "neon", "neon-dotprod", "neon-i8mm"];
     tiers.iter().for_each(|tier| drop(reason(&choice.judged, &format!("cpu/{tier}")).to_string()));
+}
+
+#[test]
+#[ignore = "knows the processor from EXPECTED_TIER, which .ci/aarch64 gives for every core that it emulates"]
+fn the_fastest_tier_is_the_one_that_is_expected_of_the_processor() {
+    assert_eq!(Kernels::best().name, std::env::var("EXPECTED_TIER").unwrap());
 }
 
 #[test]

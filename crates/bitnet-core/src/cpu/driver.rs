@@ -13,7 +13,7 @@ pub const DRIVER: Driver = Driver { name: "cpu", probe, open };
 
 /// Vector tiers by architecture, from slow to fast.
 const TIERS: [(&str, &[&str]); 2] =
-    [("x86_64", &["avx2", "avxvnni", "avx512", "amx"]), ("aarch64", &["neon", "neon-dotprod"])];
+    [("x86_64", &["avx2", "avxvnni", "avx512", "amx"]), ("aarch64", &["neon", "neon-dotprod", "neon-i8mm"])];
 
 fn probe() -> Vec<Candidate> {
     let topology = Topology::detect();

@@ -291,6 +291,7 @@ const TIERS: &Tiers = &[
     // Every 64-bit Arm has NEON.
     (&super::neon::TABLE, Vec::new),
     (&super::neon_dotprod::TABLE, super::neon_dotprod::lacking),
+    (&super::neon_i8mm::TABLE, super::neon_i8mm::lacking),
 ];
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

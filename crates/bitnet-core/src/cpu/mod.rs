@@ -22,6 +22,8 @@ pub mod kernels;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_dotprod;
+#[cfg(target_arch = "aarch64")]
+mod neon_i8mm;
 #[cfg(target_arch = "x86_64")]
 mod panel;
 pub mod partition;

@@ -144,7 +144,7 @@ pub(crate) fn of_len<T, const N: usize>(mut slices: [&[T]; N], len: usize) -> [&
 const ROWS_IN_CACHE: usize = 32;
 
 /// Tokens of a tile, at most `most`, so that the last is hardly smaller than the others.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) fn even(tokens: usize, most: usize) -> usize {
     tokens.div_ceil(tokens.div_ceil(most).max(1)).max(1)
 }

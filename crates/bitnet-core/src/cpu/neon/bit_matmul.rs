@@ -83,7 +83,7 @@ fn short_sums<const T: usize>(
         prefetch::<ROWS>(next, b);
         for half in 0..2 {
             for r in 0..ROWS {
-                let codes = codes(&rows[r][b].as_chunks().0[half]);
+                let codes = codes(load_bytes(&rows[r][b].as_chunks().0[half]));
                 for t in 0..T {
                     for k in 0..4 {
                         let x = load(&x[t][b].as_chunks().0[2 * k + half]);
@@ -100,9 +100,7 @@ fn short_sums<const T: usize>(
 /// The stored codes of sixteen bytes, by the quarter of the block that they belong to.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(in crate::cpu) fn codes(bytes: &[u8; 16]) -> [int8x16_t; 4] {
-    // SAFETY: the array has the size of the load, which needs no alignment.
-    let bytes = unsafe { vld1q_u8(bytes.as_ptr()) };
+pub(in crate::cpu) fn codes(bytes: uint8x16_t) -> [int8x16_t; 4] {
     let three = vdupq_n_u8(3);
     [
         vreinterpretq_s8_u8(vshrq_n_u8::<6>(bytes)),
@@ -110,6 +108,13 @@ pub(in crate::cpu) fn codes(bytes: &[u8; 16]) -> [int8x16_t; 4] {
         vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8::<2>(bytes), three)),
         vreinterpretq_s8_u8(vandq_u8(bytes, three)),
     ]
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(in crate::cpu) fn load_bytes(bytes: &[u8; 16]) -> uint8x16_t {
+    // SAFETY: the array has the size of the load, which needs no alignment.
+    unsafe { vld1q_u8(bytes.as_ptr()) }
 }
 
 #[inline]

@@ -1,7 +1,7 @@
 //! Ternary product with `sdot`, which adds four products in 32 bits.
 #![expect(clippy::needless_range_loop, reason = "the indices of a tile run over several arrays at once")]
 
-use crate::cpu::neon::bit_matmul::{codes, load, prefetch, row_sums};
+use crate::cpu::neon::bit_matmul::{codes, load, load_bytes, prefetch, row_sums};
 use crate::cpu::partition::ColumnsMut;
 use crate::ops::bit_matmul::{BLOCK_BYTES, BLOCK_LEN, CodeRows, TernaryRows, of_len, tiles};
 use std::arch::aarch64::*;
@@ -14,7 +14,7 @@ const ROWS: usize = 4;
 const TOKENS: usize = 4;
 
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
+pub(in crate::cpu) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
     let blocks = x.blocks();
     for (row, token) in tiles(y.range().len(), ROWS, x.tokens(), TOKENS) {
         match x.tokens() - token {
@@ -62,7 +62,7 @@ fn sums<const T: usize>(
         for half in 0..2 {
             let chain = if T <= 2 { half } else { 0 };
             for r in 0..ROWS {
-                let codes = codes(&rows[r][b].as_chunks().0[half]);
+                let codes = codes(load_bytes(&rows[r][b].as_chunks().0[half]));
                 for t in 0..T {
                     for k in 0..4 {
                         let x = load(&x[t][b].as_chunks().0[2 * k + half]);

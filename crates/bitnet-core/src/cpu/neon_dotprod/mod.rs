@@ -1,6 +1,6 @@
 //! 128-bit vectors of 64-bit Arm with the integer dot product of Armv8.2.
 
-mod bit_matmul;
+pub(super) mod bit_matmul;
 mod peak;
 
 tier! {

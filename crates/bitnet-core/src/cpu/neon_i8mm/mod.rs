@@ -1,0 +1,23 @@
+//! 128-bit vectors of 64-bit Arm with the integer matrix product of Armv8.6.
+
+mod bit_matmul;
+mod peak;
+
+tier! {
+    name: "neon-i8mm",
+    features: "neon,dotprod,i8mm",
+    lanes: super::neon::lanes::F32x16,
+    rows: 2,
+    tokens: 2,
+    heads: 2,
+    bit_matmul: bit_matmul::multiply,
+    integer_peak: peak::integer_peak,
+    stream: ops::copy::rows,
+    fence: ops::copy::fence,
+    transpose: ops::transpose::reference,
+}
+
+/// What the processor lacks to run this tier.
+pub(super) fn lacking() -> Vec<&'static str> {
+    lacking!("dotprod", "i8mm")
+}
