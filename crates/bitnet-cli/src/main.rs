@@ -12,6 +12,7 @@ mod commands;
 mod dashboard;
 mod interrupt;
 mod llama;
+mod markdown;
 mod npy;
 mod session;
 mod twins;

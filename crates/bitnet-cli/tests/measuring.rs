@@ -1,8 +1,8 @@
-//! `bitnet bench` and `bitnet doctor`.
+//! `bitnet bench`, `bitnet doctor` and the zeros that `bitnet perplexity` counts.
 
 mod common;
 
-use common::{bitnet, stderr, succeeds, testdata};
+use common::{bitnet, stderr, stdout, succeeds, testdata, with_env};
 
 #[test]
 fn bench_writes_a_table_with_a_cell_for_every_column() {
@@ -95,4 +95,34 @@ fn doctor_measures_ceilings_for_each_number_of_threads() {
 fn doctor_gives_its_figures_units() {
     let report = succeeds(&["doctor"]);
     assert!(report.contains("GB/s") && report.contains("GiB") && !report.contains("gb per s"), "{report}");
+}
+
+#[test]
+fn perplexity_counts_zeros_by_layer_and_scores_the_same() {
+    let (model, text) = (testdata("bitnet-packed"), testdata("README.md"));
+    let args = ["perplexity", "-m", &model, "-f", &text, "-c", "32", "--chunks", "2"];
+    let json = |output: &str| serde_json::from_str::<serde_json::Value>(output).unwrap();
+    let json_args = [&args[..], &["--json"]].concat();
+    let plain = json(&succeeds(&json_args));
+    let counted = json(&stdout(&with_env(&[("BITNET_SPARSITY", "1")], &json_args)));
+    assert_eq!(counted["nats"], plain["nats"]);
+    assert!(plain.get("zero_shares").is_none());
+
+    let shares = &counted["zero_shares"];
+    let layers = shares["layers"].as_array().unwrap();
+    let share = |of: &serde_json::Value, tile: &str| of[tile].as_f64().unwrap();
+    assert_eq!(layers.len(), 2);
+    for tile in ["1x1", "1x4", "8x64"] {
+        let mean = (share(&layers[0], tile) + share(&layers[1], tile)) / 2.0;
+        assert!((share(&shares["all"], tile) - mean).abs() < 1e-12, "{tile} of {shares}");
+    }
+    assert!(
+        share(&layers[0], "1x1") > share(&layers[0], "1x4") && share(&layers[0], "1x4") > 0.0,
+        "{shares}"
+    );
+
+    let table = succeeds(&[&args[..], &["--sparsity"]].concat());
+    let row = table.lines().last().unwrap();
+    let all = format!("| all | {:.2} |", 100.0 * share(&shares["all"], "1x1"));
+    assert!(row.starts_with(&all) && table.matches("1x256").count() == 1, "{table}");
 }

@@ -339,6 +339,18 @@ fn a_model_of_floats_becomes_a_ternary_one() {
     ];
     let set: Vec<&str> = floats.iter().flat_map(|key| ["--set", key]).collect();
     succeed(train(dir, &set));
+    let mut zeros = command(&[
+        "perplexity",
+        "-m",
+        "run/checkpoint-00000030",
+        "-f",
+        "valid.txt",
+        "-c",
+        "32",
+        "--sparsity",
+    ]);
+    zeros.current_dir(dir);
+    assert!(refusal(zeros).contains("take floats, not codes"));
     tuning(dir);
     let output = finetune(dir, "run", &["--set", "quantization.lambda_steps=15"]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();

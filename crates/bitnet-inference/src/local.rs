@@ -12,6 +12,7 @@ use bitnet_model::{
     batch::Batch,
     checkpoint::{Decision, Evidence, LAYOUTS, Options},
     kv::KvCache,
+    sparsity::Sparsity,
     tokenizer::Tokenizer,
     weights::{self, LoadMode, Source},
 };
@@ -148,6 +149,7 @@ pub struct LocalModel {
     cache_type: CacheType,
     context: usize,
     pace: Pace,
+    sparsity: Option<Sparsity>,
 }
 
 impl LocalModel {
@@ -163,7 +165,7 @@ impl LocalModel {
         let blocks = KvCache::blocks_for(context);
         check_memory(&decoder.config, context, cache_type)?;
         let cache = KvCache::new(&decoder.config, decoder.device(), blocks, cache_type)?;
-        Ok(Self { decoder, cache, cache_type, context, pace: Pace::default() })
+        Ok(Self { decoder, cache, cache_type, context, pace: Pace::default(), sparsity: None })
     }
 
     /// What computes.
@@ -174,6 +176,16 @@ impl LocalModel {
     /// Hyperparameters.
     pub fn config(&self) -> &Config {
         &self.decoder.config
+    }
+
+    /// From now on counts the zeros that down projections take.
+    pub fn count_zeros(&mut self) {
+        self.sparsity = Some(Sparsity::of(&self.decoder));
+    }
+
+    /// What was counted since [`LocalModel::count_zeros`].
+    pub fn sparsity(&self) -> Option<&Sparsity> {
+        self.sparsity.as_ref()
     }
 
     /// Where it runs.
@@ -217,7 +229,13 @@ impl LanguageModel for LocalModel {
         logits: &mut Vec<f32>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let begin = Instant::now();
-        let hidden = self.decoder.forward(batch, Some(&mut self.cache))?;
+        let (decoder, cache) = (&self.decoder, Some(&mut self.cache));
+        let hidden = match &mut self.sparsity {
+            None => decoder.forward(batch, cache)?,
+            Some(zeros) => {
+                decoder.forward_watched(batch, cache, &mut |layer, codes| zeros.count(layer, codes))?
+            }
+        };
         if batch.logits_rows() > 0 {
             let rows = self.decoder.logits(batch, &hidden)?;
             logits.reserve(rows.shape().len());

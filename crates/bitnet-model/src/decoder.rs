@@ -5,10 +5,11 @@ use crate::{
     config::Config,
     kv::KvCache,
     layers::{Attention, AttentionStates, Linear, Mlp, RmsNorm, Rope, Rotation, Table},
+    sparsity::Watch,
 };
 use bitnet_core::{
     Device, Error, PackedTensor, Result, Tensor,
-    ops::{self, PagedSpan, Screen},
+    ops::{self, Codes, PagedSpan, Screen},
 };
 use bitnet_quant::Format;
 
@@ -37,20 +38,33 @@ impl Layer {
         spans: &[PagedSpan<'_>],
         cache: Option<&mut crate::kv::KvLayer>,
     ) -> Result<Tensor> {
-        let states = self.attention.states(&self.input_layernorm.forward(&x)?, rotation)?;
-        self.step(x, &states, spans, cache)
+        self.watched(x, rotation, spans, cache, |_| Ok(()))
     }
 
-    /// As [`Layer::forward`], given queries, keys and values.
+    /// As [`Layer::forward`], with `watch` told the codes that the down projection takes, where it takes codes.
+    fn watched(
+        &self,
+        x: Tensor,
+        rotation: &Rotation,
+        spans: &[PagedSpan<'_>],
+        cache: Option<&mut crate::kv::KvLayer>,
+        watch: impl FnOnce(&Codes) -> Result<()>,
+    ) -> Result<Tensor> {
+        let states = self.attention.states(&self.input_layernorm.forward(&x)?, rotation)?;
+        self.step(x, &states, spans, cache, watch)
+    }
+
+    /// As [`Layer::watched`], given queries, keys and values.
     fn step(
         &self,
         x: Tensor,
         states: &AttentionStates,
         spans: &[PagedSpan<'_>],
         cache: Option<&mut crate::kv::KvLayer>,
+        watch: impl FnOnce(&Codes) -> Result<()>,
     ) -> Result<Tensor> {
         let x = ops::add_to(x, &self.attention.mix(states, spans, cache)?)?;
-        let y = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?)?;
+        let y = self.mlp.watched(&self.post_attention_layernorm.forward(&x)?, watch)?;
         ops::add_to(x, &y)
     }
 }
@@ -135,7 +149,20 @@ impl Decoder {
     /// # Errors
     /// Where a token id or block lies outside the model or cache, a span without a cache does not begin at 0, or the device fails.
     pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Result<Tensor> {
-        self.run(batch, cache, None).map(|(x, _)| x)
+        self.run(batch, cache, None, None).map(|(x, _)| x)
+    }
+
+    /// As [`Decoder::forward`], with `watch` told the codes that down projections take, layer by layer, where they take codes.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`]; what `watch` returns.
+    pub fn forward_watched(
+        &self,
+        batch: &Batch,
+        cache: Option<&mut KvCache>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Tensor> {
+        self.run(batch, cache, None, Some(watch)).map(|(x, _)| x)
     }
 
     /// As [`Decoder::forward`] without a cache, with queries, keys and values of a layer.
@@ -143,7 +170,7 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::forward`]; where there is no such layer.
     pub fn forward_with_states(&self, batch: &Batch, layer: usize) -> Result<(Tensor, AttentionStates)> {
-        let (x, states) = self.run(batch, None, Some(layer))?;
+        let (x, states) = self.run(batch, None, Some(layer), None)?;
         let reason = || format!("there is no layer {layer} of {}", self.layers.len());
         let states = states.ok_or_else(|| Error::Argument { op: "forward", reason: reason() })?;
         Ok((x, states))
@@ -154,6 +181,7 @@ impl Decoder {
         batch: &Batch,
         mut cache: Option<&mut KvCache>,
         seen: Option<usize>,
+        mut watch: Option<&mut Watch<'_>>,
     ) -> Result<(Tensor, Option<AttentionStates>)> {
         if cache.is_none()
             && let Some(span) = batch.spans.iter().find(|span| span.start > 0)
@@ -171,9 +199,11 @@ impl Decoder {
             let cache = cache.as_deref_mut().map(|cache| cache.layer_mut(i));
             x = if seen == Some(i) {
                 let states = layer.attention.states(&layer.input_layernorm.forward(&x)?, &rotation)?;
-                let y = layer.step(x, &states, &spans, cache)?;
+                let y = layer.step(x, &states, &spans, cache, |_| Ok(()))?;
                 found = Some(states);
                 y
+            } else if let Some(watch) = &mut watch {
+                layer.watched(x, &rotation, &spans, cache, |codes| watch(i, codes))?
             } else if recompute {
                 let lens: Vec<usize> = batch.spans.iter().map(|span| span.len).collect();
                 layer.recomputed(x, &rotation, &lens)?

@@ -13,6 +13,7 @@ pub mod error;
 pub mod kv;
 pub mod latent;
 pub mod layers;
+pub mod sparsity;
 pub mod synthetic;
 pub mod template;
 pub mod tokenizer;

@@ -11,8 +11,10 @@ use bitnet_core::{
 };
 use bitnet_model::{
     Decoder,
+    batch::{Batch, Logits},
     decoder::Layer,
     layers::{Linear, LinearInput, RmsNorm},
+    sparsity::{Count, Sparsity, TILES},
 };
 use common::{Goldens, devices, load};
 
@@ -118,4 +120,37 @@ fn a_bitnet_agrees_inside_of_its_layers() {
 #[test]
 fn a_llama_agrees_inside_of_its_layers() {
     check("llama-packed");
+}
+
+/// A model counts the zeros of the oracle's codes, of p0 and then of its first five tokens.
+fn check_zeros(model: &str) {
+    let goldens = Goldens::open(&format!("{model}/trace.safetensors"));
+    let ids = Goldens::open(&format!("{model}/golden.safetensors")).ids("p0.input_ids");
+    for device in devices() {
+        let decoder = load(model, &device);
+        let mut sparsity = Sparsity::of(&decoder);
+        for span in [&ids[..], &ids[..5]] {
+            let mut batch = Batch::default();
+            batch.push(span, 0, vec![], Logits::None);
+            decoder.forward_watched(&batch, None, &mut |layer, codes| sparsity.count(layer, codes)).unwrap();
+        }
+        let width = decoder.config.intermediate_size;
+        for (index, counts) in sparsity.layers().iter().enumerate() {
+            let golden = goldens.codes(&format!("layer{index}.down_in_q"));
+            let seen = [&golden[..], &golden[..5 * width]].concat();
+            let zero = |tile: &[i8]| tile.iter().all(|code| *code == 0);
+            for (count, tile) in counts.iter().zip(TILES).filter(|(_, tile)| tile.tokens == 1) {
+                let zero =
+                    seen.chunks(width).flat_map(|row| row.chunks(tile.codes)).filter(|t| zero(t)).count();
+                let all = width.div_ceil(tile.codes) * (ids.len() + 5);
+                assert_eq!(*count, Count { zero: zero as u64, all: all as u64 }, "layer {index}, {tile}");
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_are_counted_where_transformers_has_them() {
+    check_zeros("bitnet-packed");
+    check_zeros("llama-packed");
 }

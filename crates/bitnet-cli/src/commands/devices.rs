@@ -1,6 +1,6 @@
 //! Which devices there are, which one is taken and why, and what each computes itself.
 
-use crate::{session::resolve, values};
+use crate::{markdown::table, session::resolve, values};
 use anyhow::{Context, Result};
 use bitnet_core::{
     Device,
@@ -151,11 +151,4 @@ fn cell(column: &[Capability], op: &str) -> String {
     };
     let parts: Vec<String> = [Support::Native, Support::Host].into_iter().filter_map(with).collect();
     if parts.is_empty() { Support::None.name().to_owned() } else { parts.join("; ") }
-}
-
-/// A Markdown table, its first row the heads.
-fn table(rows: &[Vec<String>]) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let rule = vec!["---".to_owned(); rows[0].len()];
-    line(&rows[0]) + &line(&rule) + &rows[1..].iter().map(|row| line(row)).collect::<String>()
 }

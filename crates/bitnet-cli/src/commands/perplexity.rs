@@ -2,6 +2,7 @@
 
 use crate::{
     args::{Cache, ModelArgs},
+    markdown::table,
     npy,
     session::{Session, read_text},
     ui::Ui,
@@ -12,8 +13,12 @@ use bitnet_inference::{
     EngineOptions,
     perplexity::{self, Nll, Protocol},
 };
+use bitnet_model::{
+    decoder::Layer,
+    sparsity::{Counts, Sparsity, TILES},
+};
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{path::PathBuf, process::ExitCode};
 
 /// Which positions are scored.
@@ -60,6 +65,9 @@ pub(crate) struct PerplexityArgs {
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f32", env = "BITNET_CACHE_TYPE")]
     cache_type: Cache,
+    /// Also count the zeros among the int8 codes that down projections take, by layer and in tiles of tokens x codes.
+    #[arg(long, env = "BITNET_SPARSITY")]
+    sparsity: bool,
     /// Write one JSON object.
     #[arg(long, env = "BITNET_JSON")]
     json: bool,
@@ -77,6 +85,14 @@ pub(crate) fn run(args: &PerplexityArgs, ui: &Ui) -> Result<ExitCode> {
     let vocab = model.config().vocab_size;
     if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocab) {
         bail!("token {id} is outside of the model's vocabulary of {vocab}");
+    }
+    if args.sparsity {
+        let takes = |layer: &Layer| layer.mlp.down.takes_codes();
+        ensure!(
+            model.decoder().layers.iter().any(takes),
+            "the down projections of this model take floats, not codes"
+        );
+        model.count_zeros();
     }
     let protocol = match args.protocol {
         Scored::Full => Protocol::Full,
@@ -99,17 +115,45 @@ pub(crate) fn run(args: &PerplexityArgs, ui: &Ui) -> Result<ExitCode> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    report(args, nll, count)?;
+    report(args, nll, count, model.sparsity())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(args: &PerplexityArgs, nll: Nll, windows: usize) -> Result<()> {
+fn report(args: &PerplexityArgs, nll: Nll, windows: usize, sparsity: Option<&Sparsity>) -> Result<()> {
     if args.json {
-        outln!("{}", json!({ "nats": nll.mean(), "ppl": nll.perplexity(), "tokens": nll.tokens }))?;
+        let mut value = json!({ "nats": nll.mean(), "ppl": nll.perplexity(), "tokens": nll.tokens });
+        if let Some(sparsity) = sparsity {
+            let layers: Vec<_> = sparsity.layers().iter().map(shares).collect();
+            value["zero_shares"] = json!({ "layers": layers, "all": shares(&sparsity.total()) });
+        }
+        outln!("{value}")?;
         return Ok(());
     }
     let (mean, error) = (nll.mean(), nll.standard_error());
     outln!("{mean:.4} ± {error:.4} nats a token, perplexity {:.4}", nll.perplexity())?;
     outln!("{} tokens scored in {windows} windows of {}", nll.tokens, args.ctx_size)?;
+    if let Some(sparsity) = sparsity {
+        outln!("\nZeros among the codes that down projections take, % of tiles of tokens x codes:\n")?;
+        outln!("{}", zeros(sparsity))?;
+    }
     Ok(())
+}
+
+/// The share of zeros by kind of tile.
+fn shares(counts: &Counts) -> Value {
+    TILES.iter().zip(counts).map(|(tile, count)| (tile.to_string(), json!(count.share()))).collect()
+}
+
+/// A row a layer, and one for all.
+fn zeros(sparsity: &Sparsity) -> String {
+    let row = |name: String, counts: &Counts| -> Vec<String> {
+        let cells = counts
+            .iter()
+            .map(|count| count.share().map_or_else(|| "-".into(), |share| format!("{:.2}", 100.0 * share)));
+        [name].into_iter().chain(cells).collect()
+    };
+    let mut rows = vec![["layer".to_owned()].into_iter().chain(TILES.map(|tile| tile.to_string())).collect()];
+    rows.extend(sparsity.layers().iter().enumerate().map(|(i, layer)| row(i.to_string(), layer)));
+    rows.push(row("all".to_owned(), &sparsity.total()));
+    table(&rows).trim_end().to_owned()
 }

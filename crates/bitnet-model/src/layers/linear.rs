@@ -145,6 +145,15 @@ impl Linear {
         }
     }
 
+    /// Whether it multiplies int8 codes of its input.
+    pub fn takes_codes(&self) -> bool {
+        match self {
+            Self::Ternary(_) => true,
+            Self::Dense(_) => false,
+            Self::Latent(w) => w.quantization == Quantization::BITNET,
+        }
+    }
+
     /// O.
     pub fn rows(&self) -> usize {
         match self {
