@@ -138,7 +138,7 @@ fn auto_takes_the_fastest_tier_and_names_every_other_candidate() {
     for name in ["cuda", "metal"] {
         assert_eq!(reason(&choice.judged, name).to_string(), "not in this build");
     }
-    let tiers = ["scalar", "avx2", "avxvnni", "avx512", "neon", "neon-dotprod", "neon-i8mm"];
+    let tiers = ["scalar", "avx2", "avxvnni", "avx512", "amx", "neon", "neon-dotprod", "neon-i8mm"];
     tiers.iter().for_each(|tier| drop(reason(&choice.judged, &format!("cpu/{tier}")).to_string()));
 }
 
@@ -152,7 +152,8 @@ fn the_fastest_tier_is_the_one_that_is_expected_of_the_processor() {
 fn a_tier_that_is_absent_says_what_it_needs() {
     let of_cpu = |judged: &Judged| judged.candidate.kind == Kind::Cpu;
     for Judged { candidate, reason } in judged(&[cpu::DRIVER], &Work::default()).into_iter().filter(of_cpu) {
-        let own = !candidate.name.contains(if cfg!(target_arch = "x86_64") { "neon" } else { "avx" });
+        let foreign: &[&str] = if cfg!(target_arch = "x86_64") { &["neon"] } else { &["avx", "amx"] };
+        let own = !foreign.iter().any(|tier| candidate.name.contains(tier));
         match (own, reason) {
             (false, Reason::Absent(Absence::Architecture(name))) => assert_ne!(name, std::env::consts::ARCH),
             (true, Reason::Absent(Absence::Features(names))) => assert!(!names.is_empty(), "{candidate:?}"),
