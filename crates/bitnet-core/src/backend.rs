@@ -11,6 +11,7 @@ use crate::{
     packed::PackedView,
     view::{View, ViewMut},
 };
+use bitnet_quant::Format;
 
 /// Activations quantized per token, to read. `C'` is the number of columns padded to whole weight blocks.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +84,14 @@ pub trait Backend: RawAlloc {
     /// Where the device fails.
     fn embedding(&self, table: PackedView<'_>, ids: &[u32], y: ViewMut<'_>) -> Result<()> {
         host::run(self, y, |cpu, y| cpu.embedding(host::fetch_packed(self, table)?.view(), ids, y))
+    }
+
+    /// The rows of a stored matrix `[O, C]` in another format: `y` holds `O` whole rows of it.
+    ///
+    /// # Errors
+    /// Where the format cannot hold a row or the device fails.
+    fn quantize_rows(&self, weight: PackedView<'_>, format: Format, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.quantize_rows(host::fetch_packed(self, weight)?.view(), format, y))
     }
 
     /// The rows of a stored matrix `[O, C]` as int8 `codes: [O, C']`, with `figures: [O]` of them, see [`Screen`](crate::ops::Screen).

@@ -146,6 +146,23 @@ impl Backend for CpuBackend {
         failed.into_result()
     }
 
+    fn quantize_rows(&self, weight: PackedView<'_>, format: Format, y: ViewMut<'_>) -> Result<()> {
+        let op = "quantize_rows";
+        let bytes = weight.data.as_slice::<u8>(op)?;
+        let from = weight.format.tensor_bytes(1, weight.cols)?.max(1);
+        let to = format.tensor_bytes(1, weight.cols)?.max(1);
+        let each = ELEMENTS.div_ceil(weight.cols.max(1));
+        let failed = FirstError::default();
+        self.threads.for_each_item_mut(y.into_slice::<u8>(op)?, each * to, |part, y| {
+            let mut values = vec![0f32; weight.cols];
+            for (row, y) in bytes[part * each * from..].chunks(from).zip(y.chunks_mut(to)) {
+                let read = self.kernels.read_row(weight.format, row, &mut values);
+                failed.keep(read.and_then(|()| self.kernels.write_row(format, &values, y)));
+            }
+        });
+        failed.into_result()
+    }
+
     fn screen(&self, weight: PackedView<'_>, codes: ViewMut<'_>, figures: &mut [RowFigures]) -> Result<()> {
         self.screening().rows(weight, codes, figures)
     }
