@@ -2,7 +2,7 @@
 
 use crate::values::{self, Bias};
 use bitnet_core::ops::cache::CacheType;
-use bitnet_inference::{EngineOptions, MAX_LOOKUP, SamplingParams, StopRules, local::LoadOptions};
+use bitnet_inference::{EngineOptions, MAX_LOOKUP, SamplingParams, StopRules, head, local::LoadOptions};
 use bitnet_model::weights::LoadMode;
 use bitnet_quant::Format;
 use clap::{Args, ValueEnum};
@@ -27,13 +27,30 @@ impl From<Cache> for CacheType {
     }
 }
 
-/// How the head is searched.
+/// How the head is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Head {
-    /// Where it is large, through a copy of half its size: the same tokens, faster.
+    /// As in the file; a large one is searched through a copy of half its size: the same tokens, faster.
     Auto,
-    /// All of it for every token.
+    /// As in the file, all of it read for every token.
     File,
+    /// Rounded to 8 bits a weight when the model is opened: lossy, half of what F16 reads.
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// Rounded to 6.6 bits a weight when the model is opened: lossy, 0.4 of what F16 reads.
+    #[value(name = "q6_k")]
+    Q6K,
+}
+
+impl From<Head> for head::Head {
+    fn from(head: Head) -> Self {
+        match head {
+            Head::Auto => Self::Auto,
+            Head::File => Self::File,
+            Head::Q8_0 => Self::Q8_0,
+            Head::Q6K => Self::Q6K,
+        }
+    }
 }
 
 /// How the bytes of a file come into memory.
@@ -134,7 +151,7 @@ pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cac
         check_tensors: false,
         context: (context > 0).then_some(context),
         cache_type: cache.into(),
-        screen_head: false,
+        head: head::Head::File,
     }
 }
 
@@ -150,7 +167,7 @@ pub(crate) struct ContextArgs {
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f16", env = "BITNET_CACHE_TYPE")]
     pub(crate) cache_type: Cache,
-    /// How the next token is searched among the rows of the head; the text does not depend on it.
+    /// How the head, which scores the tokens, is held; the text does not depend on auto or file.
     #[arg(long, default_value = "auto", env = "BITNET_HEAD")]
     pub(crate) head: Head,
     /// Most tokens that are guessed ahead from earlier places of the text: faster where it repeats itself, and always the same
@@ -162,7 +179,7 @@ pub(crate) struct ContextArgs {
 impl ContextArgs {
     /// How to open the model for it.
     pub(crate) fn options(&self, model: &ModelArgs) -> LoadOptions {
-        LoadOptions { screen_head: self.head == Head::Auto, ..model.options(self.ctx_size, self.cache_type) }
+        LoadOptions { head: self.head.into(), ..model.options(self.ctx_size, self.cache_type) }
     }
 
     pub(crate) fn engine(&self) -> EngineOptions {

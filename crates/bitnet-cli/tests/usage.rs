@@ -34,6 +34,7 @@ fn a_value_without_meaning_is_wrong_usage_that_names_the_flag() {
         ("--predict", "-2"),
         ("--repeat-last-n", "-2"),
         ("--batch-size", "0"),
+        ("--head", "q3_k"),
         ("--lookup", "65"),
         ("--lookup", "-1"),
     ];

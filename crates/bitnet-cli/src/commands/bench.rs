@@ -15,7 +15,7 @@ use bitnet_core::{
     ops::cache::CacheType,
 };
 use bitnet_inference::{
-    LanguageModel, MAX_LOOKUP, SamplingParams,
+    LanguageModel, MAX_LOOKUP, SamplingParams, head,
     local::{self, LocalModel},
 };
 use bitnet_model::{
@@ -108,7 +108,7 @@ pub(crate) struct BenchArgs {
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f16", env = "BITNET_CACHE_TYPE")]
     cache_type: Cache,
-    /// How decoding searches the next token among the rows of the head, with the 40 likeliest to choose from.
+    /// How the head, which scores the tokens, is held; decoding has the 40 likeliest to choose from.
     #[arg(long, default_value = "auto", env = "BITNET_HEAD")]
     head: Head,
     /// How to write the results.
@@ -245,15 +245,17 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
         let device = Device::open(&args.device, threads)?;
         let begin = Instant::now();
         let (name, mut decoder) = decoder(args, &device, ui)?;
-        if args.head == Head::Auto
-            && let Some(note) = local::screen_head(&mut decoder)?
-        {
+        if let Some(note) = head::quantize(&mut decoder, args.head.into())? {
             ui.note(&note);
         }
         let load = begin.elapsed().as_secs_f64();
         info!("{name}: {} with {} threads, opened in {load:.3} s", device.name(), device.threads());
         let machine = Machine::new(&device);
         let mut model = LocalModel::new(decoder, context, CacheType::from(args.cache_type))?;
+        if args.head == Head::Auto {
+            model.screen_later().iter().for_each(|note| ui.note(note));
+            model.finish_screen();
+        }
         for test in &tests {
             rows.push(measure(&mut model, args, &machine, *test, ui)?);
         }
