@@ -1,5 +1,6 @@
 //! Speed, as llama-bench measures it.
 
+mod first;
 mod report;
 
 use crate::{
@@ -26,6 +27,7 @@ use bitnet_model::{
     synthetic,
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
+use first::First;
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 use tracing::info;
 
@@ -39,10 +41,11 @@ enum Output {
     Csv,
 }
 
-/// Measure prefill and decode speed.
+/// Measure prefill and decode speed, and the time to the first token.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bitnet bench -m model.gguf -p 512 -n 128 -t 2\n  \
-    bitnet bench -m model.gguf -p 0 --lookup 0,1,2,4,8\n  bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
+    bitnet bench -m model.gguf -p 0 --lookup 0,1,2,4,8\n  \
+    bitnet bench -m model.gguf -p 0 -n 0 --ttft 16\n  bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
     The weights are random, the sizes are those of the published model, so that anyone can measure without a download.\n\n\
     The ceiling of decoding is the read bandwidth, that of prefill the int8 peak, both measured beside every repetition.")]
 pub(crate) struct BenchArgs {
@@ -99,6 +102,10 @@ pub(crate) struct BenchArgs {
         value_parser = values::from(1)
     )]
     sequences: Vec<usize>,
+    /// Prompt lengths to measure the time to the first token with, separated by commas: from opening the file, or of a synthetic
+    /// model from the prompt, to the token.
+    #[arg(long, value_delimiter = ',', value_name = "N", env = "BITNET_BENCH_TTFT", value_parser = values::from(1))]
+    ttft: Vec<usize>,
     /// Repetitions.
     #[arg(short, long, alias = "repetitions", default_value_t = 5, env = "BITNET_BENCH_REPEAT", value_parser = values::from(1))]
     repeat: usize,
@@ -237,11 +244,18 @@ impl Machine {
 pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
     let tests = args.tests();
     let blocks = tests.iter().map(|test| test.blocks().saturating_mul(test.sequences)).max().unwrap_or(0);
-    let context = blocks.max(1).saturating_mul(BLOCK_LEN);
-    let (mut rows, mut last) = (Vec::new(), None);
+    let longest = args.ttft.iter().max().map_or(0, |tokens| (tokens + 1).div_ceil(BLOCK_LEN));
+    let context = blocks.max(longest).max(1).saturating_mul(BLOCK_LEN);
+    let (mut rows, mut first, mut last) = (Vec::new(), Vec::new(), None);
     for threads in args.teams() {
         // Two models at once may not fit.
         drop(last.take());
+        if let Some(path) = &args.model {
+            let path = resolve(path)?;
+            for &tokens in &args.ttft {
+                first.push(First::of_file(args, &path, threads, tokens)?);
+            }
+        }
         let device = Device::open(&args.device, threads)?;
         let begin = Instant::now();
         let (name, mut decoder) = decoder(args, &device, ui)?;
@@ -252,6 +266,13 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
         info!("{name}: {} with {} threads, opened in {load:.3} s", device.name(), device.threads());
         let machine = Machine::new(&device);
         let mut model = LocalModel::new(decoder, context, CacheType::from(args.cache_type))?;
+        if args.model.is_none() {
+            for &tokens in &args.ttft {
+                let (measured, back) = First::of_model(args, model, tokens)?;
+                first.push(measured);
+                model = back;
+            }
+        }
         if args.head == Head::Auto {
             model.screen_later().iter().for_each(|note| ui.note(note));
             model.finish_screen();
@@ -262,7 +283,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
         last = Some(report::Measured { name, load, model, machine });
     }
     let measured = last.context("expected at least one number of threads (-t)")?;
-    measured.report(args.output, &rows)?;
+    measured.report(args.output, &rows, &first)?;
     Ok(ExitCode::SUCCESS)
 }
 
