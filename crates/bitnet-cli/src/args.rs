@@ -1,7 +1,7 @@
 //! Options that several commands have. Names are llama.cpp's where it has one.
 
 use crate::values::{self, Bias};
-use bitnet_core::ops::cache::CacheType;
+use bitnet_core::{device::ThreadCounts, ops::cache::CacheType};
 use bitnet_inference::{EngineOptions, MAX_LOOKUP, SamplingParams, StopRules, head, local::LoadOptions};
 use bitnet_model::weights::LoadMode;
 use bitnet_quant::Format;
@@ -100,9 +100,19 @@ pub(crate) struct DeviceArgs {
     /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet devices`).
     #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     pub(crate) device: String,
-    /// Threads [default: one for each physical core].
+    /// Threads of a decode step, which computes one token [default: one for each physical core].
     #[arg(short, long, value_name = "N", env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    threads: Option<u16>,
+    /// Threads of a step of more tokens, such as those of a prompt [default: as --threads].
+    #[arg(long, value_name = "N", env = "BITNET_THREADS_BATCH", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads_batch: Option<u16>,
+}
+
+impl DeviceArgs {
+    /// Threads of both kinds of steps.
+    pub(crate) fn counts(&self) -> ThreadCounts {
+        ThreadCounts { decode: self.threads.map(usize::from), batch: self.threads_batch.map(usize::from) }
+    }
 }
 
 /// How files are read.
@@ -145,7 +155,7 @@ impl ModelArgs {
 pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cache: Cache) -> LoadOptions {
     LoadOptions {
         device: device.device.clone(),
-        threads: device.threads.map(usize::from),
+        threads: device.counts(),
         load_mode: files.load_mode.into(),
         i2s_layout: files.i2s_layout.format(),
         check_tensors: false,

@@ -20,6 +20,7 @@ fn a_value_without_meaning_is_wrong_usage_that_names_the_flag() {
     let run = ["run", "-m", "x", "-p", "x"];
     let cases = [
         ("--threads", "-1"),
+        ("--threads-batch", "1025"),
         ("--ctx-size", "-1"),
         ("--temp", "-1"),
         ("--temp", "nan"),
@@ -92,7 +93,7 @@ fn escapes_are_read_where_they_are_asked_for() {
 fn flags_of_llama_cpp_without_a_meaning_say_what_to_do() {
     let message = wrong_usage(&["run", "-m", "x", "-hf", "a/b"]);
     assert!(message.contains("'-hf'") && message.contains("bitnet pull"), "{message}");
-    assert!(wrong_usage(&["run", "-m", "x", "-tb", "2"]).contains("--threads"));
+    assert!(wrong_usage(&["run", "-m", "x", "-ub", "2"]).contains("--batch-size"));
     assert!(wrong_usage(&["run", "-m", "x", "-ctk", "f16", "-ctv", "q8_0"]).contains("agree"));
 }
 

@@ -2,7 +2,9 @@
 //! correct before it is fast; what it leaves to the default is counted.
 
 use crate::{
-    Result, host,
+    Result,
+    device::ThreadCounts,
+    host,
     memory::RawAlloc,
     ops::{
         Adam, Binary, Compare, Glu, Logical, PagedSpan, Reduce, RowFigures, ScreenView, TokenCodes, Unary,
@@ -51,8 +53,16 @@ pub trait Backend: RawAlloc {
     /// Name, such as `cpu/avx512`.
     fn name(&self) -> &str;
 
-    /// Threads that share the work of an op.
+    /// Threads that share the work of an op at most.
     fn threads(&self) -> usize;
+
+    /// Threads that share the work of an op on this many tokens.
+    fn threads_for(&self, _tokens: usize) -> usize {
+        self.threads()
+    }
+
+    /// Uses other counts from the next op on, up to [`threads`](Self::threads) each; where there is only one count, nothing.
+    fn set_threads(&self, _counts: ThreadCounts) {}
 
     /// Ops so far that were left to the host's reference.
     fn fallbacks(&self) -> u64;

@@ -9,7 +9,7 @@ use crate::{
 use bitnet_core::{
     Device,
     cpu::topology::Memory,
-    device::{Task, Work},
+    device::{Task, ThreadCounts, Work},
     ops::{PartialScreen, cache::CacheType},
 };
 use bitnet_model::{
@@ -111,8 +111,8 @@ pub enum OpenError {
 pub struct LoadOptions {
     /// Name for [`Device::open`].
     pub device: String,
-    /// Threads; the device's default where it is `None`.
-    pub threads: Option<usize>,
+    /// Threads of decode steps and of steps of more tokens.
+    pub threads: ThreadCounts,
     /// How bytes come into memory.
     pub load_mode: LoadMode,
     /// Layout of I2_S tensors; told apart where it is `None`.
@@ -131,7 +131,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             device: "auto".into(),
-            threads: None,
+            threads: ThreadCounts::default(),
             load_mode: LoadMode::default(),
             i2s_layout: None,
             check_tensors: false,

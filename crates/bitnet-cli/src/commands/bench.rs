@@ -5,7 +5,7 @@ mod report;
 
 use crate::{
     args::{Cache, FileArgs, Head},
-    session::resolve,
+    session::{self, resolve},
     ui::Ui,
     values,
 };
@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use bitnet_core::{
     Device,
     cpu::{ceilings, kernels::Kernels, threads::Threads},
+    device::ThreadCounts,
     ops::cache::CacheType,
 };
 use bitnet_inference::{
@@ -127,6 +128,10 @@ pub(crate) struct BenchArgs {
     /// Numbers of threads, separated by commas [default: one for each physical core].
     #[arg(short, long, value_name = "N", value_delimiter = ',', env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
+    /// Numbers of threads for steps of more than one token, the first with the first of --threads and so on, the last with all
+    /// further ones [default: as --threads].
+    #[arg(long, value_name = "N", value_delimiter = ',', env = "BITNET_THREADS_BATCH", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads_batch: Vec<u16>,
     #[command(flatten)]
     files: FileArgs,
 }
@@ -149,6 +154,11 @@ impl Test {
         let lookup = if self.lookup > 0 { format!(" +{}", self.lookup) } else { String::new() };
         let sequences = if self.sequences > 1 { format!(" x{}", self.sequences) } else { String::new() };
         format!("{}{}{sequences}{lookup}{depth}", if self.prefill { "pp" } else { "tg" }, self.tokens)
+    }
+
+    /// Tokens of a step; those of the longest are enough to tell one from more.
+    fn step(self) -> usize {
+        if self.prefill { self.tokens } else { self.sequences * (1 + self.lookup) }
     }
 
     /// Blocks of the cache that each sequence has.
@@ -183,12 +193,12 @@ impl BenchArgs {
         self.depth.iter().flat_map(|&depth| lengths(depth)).filter(|test| test.tokens > 0).collect()
     }
 
-    /// Numbers of threads; `None` is the device's own.
-    fn teams(&self) -> Vec<Option<usize>> {
-        match &self.threads[..] {
-            [] => vec![None],
-            teams => teams.iter().map(|&threads| Some(threads.into())).collect(),
-        }
+    /// Numbers of threads, as pairs.
+    fn teams(&self) -> Vec<ThreadCounts> {
+        let nth = |counts: &[u16], i: usize| counts.get(i).or(counts.last()).map(|&n| usize::from(n));
+        let pairs = self.threads.len().max(self.threads_batch.len()).max(1);
+        let pair = |i| ThreadCounts { decode: nth(&self.threads, i), batch: nth(&self.threads_batch, i) };
+        (0..pairs).map(pair).collect()
     }
 }
 
@@ -232,11 +242,12 @@ impl Machine {
         }
     }
 
-    /// Bytes, or multiply-adds, a second.
-    fn measure(&self, ceiling: Ceiling) -> f64 {
+    /// Bytes, or multiply-adds, a second of this many threads.
+    fn measure(&self, ceiling: Ceiling, threads: usize) -> f64 {
+        let threads = self.threads.first(threads);
         match ceiling {
-            Ceiling::Bandwidth => ceilings::read_bandwidth(&self.threads, &self.data, 3),
-            Ceiling::Int8 => ceilings::integer_peak(&self.threads, self.kernels, 3),
+            Ceiling::Bandwidth => ceilings::read_bandwidth(&threads, &self.data, 3),
+            Ceiling::Int8 => ceilings::integer_peak(&threads, self.kernels, 3),
         }
     }
 }
@@ -263,7 +274,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
             ui.note(&note);
         }
         let load = begin.elapsed().as_secs_f64();
-        info!("{name}: {} with {} threads, opened in {load:.3} s", device.name(), device.threads());
+        info!("{name}: {} with {}, opened in {load:.3} s", device.name(), session::threads(&device));
         let machine = Machine::new(&device);
         let mut model = LocalModel::new(decoder, context, CacheType::from(args.cache_type))?;
         if args.model.is_none() {
@@ -350,6 +361,7 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
         let seen = depth as f64 + tokens as f64 / 2.0;
         (Ceiling::Bandwidth, weights + seen * position, step, Logits::All)
     };
+    let threads = model.device().threads_for(test.step());
     let bar = ui.progress("measuring", args.repeat as u64 + 1, false);
     let pass = Pass { start: depth, tokens, chunk, sequences, blocks: test.blocks(), logits };
     Pass { start: 0, tokens: depth, chunk: args.batch_size, logits: Logits::Last, ..pass }.run(model)?;
@@ -358,7 +370,7 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
     bar.inc(1);
     let (mut samples, mut shares) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat {
-        let limit = machine.measure(ceiling);
+        let limit = machine.measure(ceiling, threads);
         let begin = Instant::now();
         pass.run(model)?;
         let rate = (tokens * sequences) as f64 / begin.elapsed().as_secs_f64();
@@ -367,7 +379,7 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Row { test: test.name(), threads: model.device().threads(), samples, shares, ceiling })
+    Ok(Row { test: test.name(), threads, samples, shares, ceiling })
 }
 
 /// Weights of the projections: multiply-adds that every token needs.
