@@ -54,19 +54,25 @@ type Part<'a> = dyn Fn(usize) + Sync + 'a;
 /// The function of the region that runs; none tells the workers to end.
 struct Job(UnsafeCell<Option<&'static Part<'static>>>);
 
-// SAFETY: it is written only while the gate is closed and all who entered have left, and read only by those inside.
+// SAFETY: it is written only while nobody is inside or can enter, and read only by those inside.
 unsafe impl Sync for Job {}
 
 struct Shared {
-    job: Job,
-    gate: Padded<AtomicU64>,
-    /// Number of workers that have left the region.
+    entrance: Padded<Entrance>,
+    /// How often workers have left regions.
     left: Padded<AtomicU64>,
     /// Where each worker sleeps until a region is for it.
     beds: Vec<Padded<Bed>>,
     /// Where the caller sleeps until workers have left.
     bench: Padded<Bed>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// What a worker needs to begin, on one line.
+struct Entrance {
+    /// A [`Gate`].
+    gate: AtomicU64,
+    job: Job,
 }
 
 /// On lines of its own: two, because the prefetcher of x86 fetches pairs.
@@ -121,8 +127,7 @@ impl Threads {
     pub fn new(n: usize) -> Self {
         let n = n.min(1 + Gate::MOST);
         let shared = Arc::new(Shared {
-            job: Job(UnsafeCell::new(None)),
-            gate: Padded::default(),
+            entrance: Padded(Entrance { gate: AtomicU64::new(0), job: Job(UnsafeCell::new(None)) }),
             left: Padded::default(),
             beds: (1..n).map(|_| Padded::default()).collect(),
             bench: Padded::default(),
@@ -160,7 +165,7 @@ impl Threads {
         if INSIDE.get() {
             return (0..self.len).for_each(f);
         }
-        self.region(f, || self.team.shared.wait_until_left(self.len as u64 - 1));
+        self.region(f, true);
     }
 
     /// Runs `f(i)` for every `i` in `0..parts`, each on whichever thread is free, and returns when all are done. The caller does
@@ -183,7 +188,7 @@ impl Threads {
                 f(part);
             }
         };
-        self.region(&claim, || ());
+        self.region(&claim, false);
     }
 
     /// Runs `f` on ranges that cover `0..n`, each on whichever thread is free, and returns when all are done. The first are long, so that
@@ -210,22 +215,24 @@ impl Threads {
                 f(start..end(start));
             }
         };
-        self.region(&claim, || ());
+        self.region(&claim, false);
     }
 
-    /// Opens the gate to `f`, runs the caller's part, waits for `enough`, and closes the gate behind the last worker.
-    fn region(&self, f: &Part<'_>, enough: impl FnOnce()) {
+    /// Opens the gate to `f`, runs the caller's part, and waits for `everyone`, or closes the gate and waits for those who came.
+    fn region(&self, f: &Part<'_>, everyone: bool) {
         let Team { shared, turn, .. } = &*self.team;
         let _turn = lock(turn);
-        // SAFETY: only the lifetime changes, and `f` is borrowed until the gate is closed and all who entered have left.
+        let workers = self.len - 1;
+        // SAFETY: only the lifetime changes, and `f` is borrowed until all who entered have left and nobody can enter.
         let job = unsafe { std::mem::transmute::<&Part<'_>, &'static Part<'static>>(f) };
-        shared.open(Some(job), self.len - 1);
+        let before = shared.left.0.load(SeqCst);
+        shared.open(Some(job), workers);
         INSIDE.set(true);
         let result = catch_unwind(AssertUnwindSafe(|| f(0)));
         INSIDE.set(false);
-        enough();
-        let gate = Gate(shared.gate.0.fetch_and(!Gate::OPEN, SeqCst));
-        shared.wait_until_left(gate.entered());
+        // A gate that everyone has entered, once, need not be closed.
+        let entered = if everyone { workers as u64 } else { shared.close().entered() };
+        wait(&shared.left.0, &shared.bench.0, |left| left == before.wrapping_add(entered));
         let from_worker = lock(&shared.panic).take();
         if let Some(payload) = result.err().or(from_worker) {
             resume_unwind(payload);
@@ -254,13 +261,13 @@ fn work(index: usize, shared: &Shared) {
     loop {
         // A region for others does not count: its worker goes on to wait, and so to sleep.
         let wanted = |gate| Gate(gate).region() != seen && index <= Gate(gate).workers();
-        let gate = Gate(wait(&shared.gate.0, bed, wanted));
+        let gate = Gate(wait(&shared.entrance.0.gate, bed, wanted));
         seen = gate.region();
         if !shared.enter(gate) {
             continue;
         }
         // SAFETY: this worker is inside until it counts itself as left, so the caller does not write.
-        let Some(f) = (unsafe { *shared.job.0.get() }) else { return };
+        let Some(f) = (unsafe { *shared.entrance.0.job.0.get() }) else { return };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(index))) {
             lock(&shared.panic).get_or_insert(payload);
         }
@@ -272,28 +279,28 @@ fn work(index: usize, shared: &Shared) {
 impl Shared {
     /// Opens the gate of the next region for the first `workers`.
     fn open(&self, job: Option<&'static Part<'static>>, workers: usize) {
-        // SAFETY: the gate is closed and all who entered have left, so that nobody reads the job.
-        unsafe { *self.job.0.get() = job };
-        self.left.0.store(0, SeqCst);
-        let closed = Gate(self.gate.0.load(SeqCst));
-        self.gate.0.store(closed.next(workers).0, SeqCst);
+        let Entrance { gate, job: place } = &self.entrance.0;
+        // SAFETY: nobody is inside or can enter, so that nobody reads the job.
+        unsafe { *place.0.get() = job };
+        gate.store(Gate(gate.load(SeqCst)).next(workers).0, SeqCst);
         self.beds[..workers].iter().for_each(|bed| bed.0.wake());
+    }
+
+    /// Closes the gate and returns what it was.
+    fn close(&self) -> Gate {
+        Gate(self.entrance.0.gate.fetch_and(!Gate::OPEN, SeqCst))
     }
 
     /// Enters the region of `gate`, unless it is closed by now.
     fn enter(&self, mut gate: Gate) -> bool {
         let wanted = gate.region();
         while gate.region() == wanted && gate.is_open() {
-            match self.gate.0.compare_exchange_weak(gate.0, gate.0 + 1, SeqCst, SeqCst) {
+            match self.entrance.0.gate.compare_exchange_weak(gate.0, gate.0 + 1, SeqCst, SeqCst) {
                 Ok(_) => return true,
                 Err(now) => gate = Gate(now),
             }
         }
         false
-    }
-
-    fn wait_until_left(&self, workers: u64) {
-        wait(&self.left.0, &self.bench.0, |left| left == workers);
     }
 }
 
