@@ -1,6 +1,10 @@
 //! Options that several commands have. Names are llama.cpp's where it has one.
 
-use crate::values::{self, Bias};
+use crate::{
+    tuned,
+    ui::Ui,
+    values::{self, Bias},
+};
 use bitnet_core::{device::ThreadCounts, ops::cache::CacheType};
 use bitnet_inference::{EngineOptions, MAX_LOOKUP, SamplingParams, StopRules, head, local::LoadOptions};
 use bitnet_model::weights::LoadMode;
@@ -100,7 +104,8 @@ pub(crate) struct DeviceArgs {
     /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet devices`).
     #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     pub(crate) device: String,
-    /// Threads of a decode step, which computes one token [default: one for each physical core].
+    /// Threads of a decode step, which computes one token [default: what `bitnet tune` found, else one for
+    /// each physical core].
     #[arg(short, long, value_name = "N", env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Threads of a step of more tokens, such as those of a prompt [default: as --threads].
@@ -110,8 +115,8 @@ pub(crate) struct DeviceArgs {
 
 impl DeviceArgs {
     /// Threads of both kinds of steps.
-    pub(crate) fn counts(&self) -> ThreadCounts {
-        ThreadCounts { decode: self.threads.map(usize::from), batch: self.threads_batch.map(usize::from) }
+    pub(crate) fn counts(&self, ui: &Ui) -> ThreadCounts {
+        tuned::counts(self.threads, self.threads_batch, ui)
     }
 }
 
@@ -143,19 +148,25 @@ pub(crate) struct ModelArgs {
 
 impl ModelArgs {
     /// How to open the model with a context (0: what it was trained for) and a kind of cache.
-    pub(crate) fn options(&self, context: usize, cache: Cache) -> LoadOptions {
+    pub(crate) fn options(&self, context: usize, cache: Cache, ui: &Ui) -> LoadOptions {
         LoadOptions {
             check_tensors: self.check_tensors,
-            ..options(&self.device, &self.files, context, cache)
+            ..options(&self.device, &self.files, context, cache, ui)
         }
     }
 }
 
 /// How to open a model of which all logits are wanted.
-pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cache: Cache) -> LoadOptions {
+pub(crate) fn options(
+    device: &DeviceArgs,
+    files: &FileArgs,
+    context: usize,
+    cache: Cache,
+    ui: &Ui,
+) -> LoadOptions {
     LoadOptions {
         device: device.device.clone(),
-        threads: device.counts(),
+        threads: device.counts(ui),
         load_mode: files.load_mode.into(),
         i2s_layout: files.i2s_layout.format(),
         check_tensors: false,
@@ -188,8 +199,8 @@ pub(crate) struct ContextArgs {
 
 impl ContextArgs {
     /// How to open the model for it.
-    pub(crate) fn options(&self, model: &ModelArgs) -> LoadOptions {
-        LoadOptions { head: self.head.into(), ..model.options(self.ctx_size, self.cache_type) }
+    pub(crate) fn options(&self, model: &ModelArgs, ui: &Ui) -> LoadOptions {
+        LoadOptions { head: self.head.into(), ..model.options(self.ctx_size, self.cache_type, ui) }
     }
 
     pub(crate) fn engine(&self) -> EngineOptions {

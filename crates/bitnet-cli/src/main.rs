@@ -15,6 +15,7 @@ mod llama;
 mod markdown;
 mod npy;
 mod session;
+mod tuned;
 mod twins;
 mod ui;
 mod usage;

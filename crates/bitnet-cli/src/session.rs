@@ -161,9 +161,10 @@ impl Session {
 
 /// How many threads compute.
 pub(crate) fn threads(device: &Device) -> String {
-    match (device.threads_for(1), device.threads_for(2)) {
-        (one, more) if one == more => format!("{one} threads"),
-        (one, more) => format!("{one} threads for a token, {more} threads for more"),
+    let count = |n: usize| if n == 1 { "1 thread".to_owned() } else { format!("{n} threads") };
+    match [1, 2].map(|tokens| device.threads_for(tokens)) {
+        [one, more] if one == more => count(one),
+        [one, more] => format!("{} for a token, {} for more", count(one), count(more)),
     }
 }
 

@@ -103,7 +103,8 @@ fn attention(kernels: &Kernels, case: &mut Case<'_>) {
         let cache = vec![0x11u8; shape.block_bytes() * blocks.len()];
         let (q, mut y) = (floats(HEADS * HEAD_DIM), vec![0.0; HEADS * HEAD_DIM]);
         let past = Past { cache: &cache, shape, blocks: &blocks, head: 0, len: POSITIONS };
-        case(&format!("attention {name}"), &mut || kernels.attention(storage)(&q, &past, &mut y));
+        let mut y = Columns::new(&mut y, HEADS * HEAD_DIM).whole();
+        case(&format!("attention {name}"), &mut || kernels.attention(storage)(&q, q.len(), &past, &mut y));
     }
 }
 

@@ -1,15 +1,20 @@
 //! Speed, as llama-bench measures it.
 
 mod first;
+mod pass;
 mod report;
+
+pub(crate) use pass::{Pass, Weights};
+pub(crate) use report::median;
 
 use crate::{
     args::{Cache, FileArgs, Head},
     session::{self, resolve},
+    tuned,
     ui::Ui,
     values,
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use bitnet_core::{
     Device,
     cpu::{ceilings, kernels::Kernels, threads::Threads},
@@ -21,9 +26,7 @@ use bitnet_inference::{
     local::{self, LocalModel},
 };
 use bitnet_model::{
-    Checkpoint, Decoder,
-    batch::{BLOCK_LEN, Batch, Logits},
-    checkpoint::Options,
+    batch::{BLOCK_LEN, Logits},
     kv::KvCache,
     synthetic,
 };
@@ -125,7 +128,7 @@ pub(crate) struct BenchArgs {
     /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet devices`).
     #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     device: String,
-    /// Numbers of threads, separated by commas [default: one for each physical core].
+    /// Numbers of threads, separated by commas [default: what `bitnet tune` found, else one for each physical core].
     #[arg(short, long, value_name = "N", value_delimiter = ',', env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
     /// Numbers of threads for steps of more than one token, the first with the first of --threads and so on, the last with all
@@ -193,11 +196,15 @@ impl BenchArgs {
         self.depth.iter().flat_map(|&depth| lengths(depth)).filter(|test| test.tokens > 0).collect()
     }
 
+    fn weights(&self) -> Weights<'_> {
+        Weights { model: self.model.as_deref(), synthetic: self.synthetic.as_deref(), files: &self.files }
+    }
+
     /// Numbers of threads, as pairs.
-    fn teams(&self) -> Vec<ThreadCounts> {
-        let nth = |counts: &[u16], i: usize| counts.get(i).or(counts.last()).map(|&n| usize::from(n));
+    fn teams(&self, ui: &Ui) -> Vec<ThreadCounts> {
+        let nth = |counts: &[u16], i: usize| counts.get(i).or(counts.last()).copied();
         let pairs = self.threads.len().max(self.threads_batch.len()).max(1);
-        let pair = |i| ThreadCounts { decode: nth(&self.threads, i), batch: nth(&self.threads_batch, i) };
+        let pair = |i| tuned::counts(nth(&self.threads, i), nth(&self.threads_batch, i), ui);
         (0..pairs).map(pair).collect()
     }
 }
@@ -258,7 +265,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
     let longest = args.ttft.iter().max().map_or(0, |tokens| (tokens + 1).div_ceil(BLOCK_LEN));
     let context = blocks.max(longest).max(1).saturating_mul(BLOCK_LEN);
     let (mut rows, mut first, mut last) = (Vec::new(), Vec::new(), None);
-    for threads in args.teams() {
+    for threads in args.teams(ui) {
         // Two models at once may not fit.
         drop(last.take());
         if let Some(path) = &args.model {
@@ -269,7 +276,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
         }
         let device = Device::open(&args.device, threads)?;
         let begin = Instant::now();
-        let (name, mut decoder) = decoder(args, &device, ui)?;
+        let (name, mut decoder) = args.weights().decoder(&device, ui)?;
         if let Some(note) = head::quantize(&mut decoder, args.head.into())? {
             ui.note(&note);
         }
@@ -296,58 +303,6 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
     let measured = last.context("expected at least one number of threads (-t)")?;
     measured.report(args.output, &rows, &first)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn decoder(args: &BenchArgs, device: &Device, ui: &Ui) -> Result<(String, Decoder)> {
-    if let Some(name) = &args.synthetic {
-        let shape = synthetic::Shape::named(name).context("the shape was checked with the command line")?;
-        return Ok((format!("{name} (synthetic)"), synthetic::decoder(&shape.config(), device, 1)?));
-    }
-    let path = resolve(args.model.as_deref().context("expected a model (-m) or a shape (--synthetic)")?)?;
-    let options =
-        Options { load_mode: args.files.load_mode.into(), i2s_layout: args.files.i2s_layout.format() };
-    let checkpoint = Checkpoint::open(&path, options)?;
-    let bar = ui.progress("loading", checkpoint.weight_bytes(), true);
-    let decoder = local::decoder(&checkpoint, device, &|done, _| bar.set_position(done));
-    bar.finish_and_clear();
-    Ok((path.display().to_string(), decoder?))
-}
-
-/// Tokens to compute.
-#[derive(Clone, Copy)]
-struct Pass {
-    /// Position of the first token.
-    start: usize,
-    /// Tokens of each sequence.
-    tokens: usize,
-    /// Tokens of a sequence that are computed at once.
-    chunk: usize,
-    sequences: usize,
-    /// Blocks of the cache that each sequence has.
-    blocks: usize,
-    logits: Logits,
-}
-
-impl Pass {
-    fn run(self, model: &mut LocalModel) -> Result<()> {
-        let vocab = model.vocab_size() as u32;
-        let ids: Vec<u32> = (0..self.tokens as u32).map(|i| (i * 7919 + 13) % vocab).collect();
-        let mut logits = Vec::new();
-        for (i, ids) in ids.chunks(self.chunk).enumerate() {
-            let mut batch = Batch::default();
-            for sequence in 0..self.sequences {
-                let blocks = sequence * self.blocks..(sequence + 1) * self.blocks;
-                let blocks = blocks.map(|block| block as u32).collect();
-                batch.push(ids, self.start + i * self.chunk, blocks, self.logits);
-            }
-            for span in &mut batch.spans {
-                span.largest = Some(SamplingParams::default().top_k);
-            }
-            logits.clear();
-            model.forward(&batch, &mut logits).map_err(|e| anyhow!(e))?;
-        }
-        Ok(())
-    }
 }
 
 fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Test, ui: &Ui) -> Result<Row> {

@@ -57,7 +57,7 @@ pub(crate) struct RunArgs {
 
 pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Result<ExitCode> {
     let prompt = prompt(args)?;
-    let options = args.context.options(&args.model);
+    let options = args.context.options(&args.model, ui);
     let mut session = Session::open(&args.model.model, &options, args.context.engine(), ui)?;
     let request = request(args, &session.tokenizer, &prompt, ui)?;
     let opened = ui.elapsed();

@@ -183,7 +183,7 @@ impl Backend for CpuBackend {
         let to = format.tensor_bytes(1, weight.cols)?.max(1);
         let each = ELEMENTS.div_ceil(weight.cols.max(1));
         let failed = FirstError::default();
-        self.threads.for_each_item_mut(y.into_slice::<u8>(op)?, each * to, |part, y| {
+        self.all().for_each_item_mut(y.into_slice::<u8>(op)?, each * to, |part, y| {
             let mut values = vec![0f32; weight.cols];
             for (row, y) in bytes[part * each * from..].chunks(from).zip(y.chunks_mut(to)) {
                 let read = self.kernels.read_row(weight.format, row, &mut values);

@@ -215,7 +215,7 @@ fn deviation(samples: &[f64]) -> f64 {
     (squares / (samples.len().max(2) - 1) as f64).sqrt()
 }
 
-fn median(samples: &[f64]) -> f64 {
+pub(crate) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
