@@ -14,6 +14,15 @@ fn bench_writes_a_table_with_a_cell_for_every_column() {
 }
 
 #[test]
+fn bench_measures_pairs_of_numbers_of_threads() {
+    let bench = ["bench", "--synthetic", "tiny", "-p", "16", "-n", "4", "-r", "1", "-t", "1,3", "-tb", "2"];
+    let table = succeeds(&bench);
+    let rows: Vec<Vec<&str>> = table.lines().skip(2).map(|row| row.split(" | ").collect()).collect();
+    let rows: Vec<(&str, &str)> = rows.iter().map(|cells| (cells[4], cells[6])).collect();
+    assert_eq!(rows, [("2", "pp16"), ("1", "tg4"), ("2", "pp16"), ("3", "tg4")], "{table}");
+}
+
+#[test]
 fn bench_measures_decoding_with_guesses() {
     let args = ["bench", "--synthetic", "tiny", "-p", "0", "-n", "6", "-r", "1", "--lookup", "0,2"];
     let table = succeeds(&args);

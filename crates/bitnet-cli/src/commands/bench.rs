@@ -21,10 +21,7 @@ use bitnet_core::{
     device::ThreadCounts,
     ops::cache::CacheType,
 };
-use bitnet_inference::{
-    LanguageModel, MAX_LOOKUP, SamplingParams, head,
-    local::{self, LocalModel},
-};
+use bitnet_inference::{MAX_LOOKUP, head, local::LocalModel};
 use bitnet_model::{
     batch::{BLOCK_LEN, Logits},
     kv::KvCache,

@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use bitnet_core::{Device, cpu::topology::Topology, ops::cache::CacheType};
-use bitnet_inference::local::{self, LocalModel};
+use bitnet_inference::local::LocalModel;
 use bitnet_model::synthetic;
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
 use search::{Candidate, Trial};
@@ -110,13 +110,12 @@ fn measure(args: &TuneArgs, begin: Instant, ui: &Ui) -> Result<Vec<Trial>> {
         synthetic: args.model.is_none().then_some(args.synthetic.as_str()),
         files: &args.files,
     };
-    let (name, mut decoder) = weights.decoder(&device, ui)?;
-    if let Some(note) = local::screen_head(&mut decoder)? {
-        ui.note(&note);
-    }
+    let (name, decoder) = weights.decoder(&device, ui)?;
     ui.note(format!("measuring {name} on {} for about {} s", device.name(), args.seconds));
     let context = search::CONTEXT.min(decoder.config.max_position_embeddings);
     let mut model = LocalModel::new(decoder, context, CacheType::default())?;
+    model.screen_later().iter().for_each(|note| ui.note(note));
+    model.finish_screen();
     let numbers = search::numbers(topology.physical, device.threads());
     let bar = ui.progress("measuring", args.seconds.into(), false);
     let trials = search::search(&mut model, default, &numbers, search::deadline(begin, args.seconds), || {

@@ -2,7 +2,7 @@
 
 use super::BenchArgs;
 use anyhow::Result;
-use bitnet_core::ops::cache::CacheType;
+use bitnet_core::{device::ThreadCounts, ops::cache::CacheType};
 use bitnet_inference::{
     Engine, EngineOptions, Event, LanguageModel, Request,
     local::{self, LoadOptions, LocalModel},
@@ -26,7 +26,7 @@ impl First {
     pub(super) fn of_file(
         args: &BenchArgs,
         path: &Path,
-        threads: Option<usize>,
+        threads: ThreadCounts,
         tokens: usize,
     ) -> Result<Self> {
         let options = LoadOptions {
