@@ -2,7 +2,6 @@
 //! `cargo bench --package bitnet-benchmarks`, once each with `-- --test`.
 #![forbid(unsafe_code)]
 
-pub mod instructions;
 #[cfg(feature = "peers")]
 #[path = "peers.rs"]
 pub mod peers;

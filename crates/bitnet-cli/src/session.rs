@@ -6,7 +6,6 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use bitnet_core::{
-    Device,
     memory::{Bytes, pressure::Pressure},
     ops::cache::CacheType,
 };
@@ -87,7 +86,7 @@ impl Session {
             self.tokenizer.vocab_size(),
             milliseconds(self.load),
         );
-        info!("{} with {}", device.name(), threads(device));
+        info!("{} with {} threads", device.name(), device.threads());
         if let Some(choice) = device.choice() {
             info!("auto takes {choice}");
         }
@@ -141,8 +140,8 @@ impl Session {
     /// One line about the device and its memory.
     pub(crate) fn memory(&self) -> String {
         let device = self.engine.model().device();
-        let pool = device.pool().stats();
-        format!("{} with {} · pool: {pool} · {}", device.name(), threads(device), self.pressure())
+        let (threads, pool) = (device.threads(), device.pool().stats());
+        format!("{} with {threads} threads · pool: {pool} · {}", device.name(), self.pressure())
     }
 
     /// How scarce memory is and was, and what the engine did about it.
@@ -156,15 +155,6 @@ impl Session {
                 Bytes(trimmed)
             ),
         }
-    }
-}
-
-/// How many threads compute.
-pub(crate) fn threads(device: &Device) -> String {
-    let count = |n: usize| if n == 1 { "1 thread".to_owned() } else { format!("{n} threads") };
-    match [1, 2].map(|tokens| device.threads_for(tokens)) {
-        [one, more] if one == more => count(one),
-        [one, more] => format!("{} for a token, {} for more", count(one), count(more)),
     }
 }
 

@@ -5,7 +5,7 @@ mod choice;
 mod driver;
 
 pub use choice::{Choice, Judged, Reason, Task, Verdict, Work, choose_among};
-pub use driver::{Absence, Candidate, Driver, Kind, Open, ThreadCounts, drivers, register};
+pub use driver::{Absence, Candidate, Driver, Kind, Open, drivers, register};
 
 use crate::{Error, Result, backend::Backend, memory::HybridMemoryPool};
 use std::{fmt, sync::Arc};
@@ -22,12 +22,11 @@ struct Opened {
 
 impl Device {
     /// Opens a device by name: `auto`, `cpu` (the fastest tier this CPU has) or `cpu/TIER` such as `cpu/avx2`, or what
-    /// another [`Driver`] brings. `threads` is one number for all ops, or [`ThreadCounts`]; it defaults to the cores that the process
-    /// may use.
+    /// another [`Driver`] brings. `threads` defaults to the cores that the process may use.
     ///
     /// # Errors
     /// Where the name is unknown or this machine lacks the device.
-    pub fn open(name: &str, threads: impl Into<ThreadCounts>) -> Result<Self> {
+    pub fn open(name: &str, threads: Option<usize>) -> Result<Self> {
         Self::open_for(name, threads, &Work::default())
     }
 
@@ -35,8 +34,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_for(name: &str, threads: impl Into<ThreadCounts>, work: &Work) -> Result<Self> {
-        let threads = threads.into();
+    pub fn open_for(name: &str, threads: Option<usize>, work: &Work) -> Result<Self> {
         if name == "auto" {
             return choose_among(&drivers(), work, threads);
         }
@@ -102,19 +100,9 @@ impl Device {
         self.0.backend.name()
     }
 
-    /// Threads that share the work of an op at most.
+    /// Threads that share the work of an op.
     pub fn threads(&self) -> usize {
         self.0.backend.threads()
-    }
-
-    /// Threads that share the work of an op on this many tokens.
-    pub fn threads_for(&self, tokens: usize) -> usize {
-        self.0.backend.threads_for(tokens)
-    }
-
-    /// Uses other counts from the next op on, up to [`threads`](Self::threads) each, where the device has several.
-    pub fn set_threads(&self, counts: impl Into<ThreadCounts>) {
-        self.0.backend.set_threads(counts.into());
     }
 
     /// Ops so far that the backend left to the host's reference; slow is never silent.

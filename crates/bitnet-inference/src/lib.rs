@@ -14,7 +14,6 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod generate;
-pub mod head;
 pub mod local;
 mod lookup;
 pub mod model;

@@ -30,9 +30,7 @@ fn decoder() -> Decoder {
 
 fn screened() -> Decoder {
     let mut decoder = decoder();
-    let mut screen = decoder.begin_screen().unwrap().unwrap();
-    screen.advance(screen.missing()).unwrap();
-    decoder.screen = Some(screen.finish());
+    assert!(decoder.screen_head().unwrap());
     decoder
 }
 

@@ -3,7 +3,7 @@
 use super::{
     Device,
     capabilities::Capability,
-    driver::{Absence, Candidate, Driver, Kind, ThreadCounts, candidates, owner},
+    driver::{Absence, Candidate, Driver, Kind, candidates, owner},
 };
 use crate::{Error, Result, memory::Bytes};
 use std::fmt;
@@ -193,8 +193,7 @@ impl fmt::Display for Choice {
 ///
 /// # Errors
 /// Where no device can be opened.
-pub fn choose_among(drivers: &[Driver], work: &Work, threads: impl Into<ThreadCounts>) -> Result<Device> {
-    let threads = threads.into();
+pub fn choose_among(drivers: &[Driver], work: &Work, threads: Option<usize>) -> Result<Device> {
     let mut taken = None::<Device>;
     let mut judge = |candidate: &Candidate| match (&taken, &candidate.absence) {
         (_, Some(absence)) => Reason::Absent(absence.clone()),
@@ -218,7 +217,7 @@ pub fn choose_among(drivers: &[Driver], work: &Work, threads: impl Into<ThreadCo
 }
 
 /// The fastest device of the host that was only short of memory.
-fn last_resort(drivers: &[Driver], judged: &mut [Judged], threads: ThreadCounts) -> Result<Device> {
+fn last_resort(drivers: &[Driver], judged: &mut [Judged], threads: Option<usize>) -> Result<Device> {
     let mut of_host = judged.iter_mut().filter(|judged| judged.candidate.kind == Kind::Cpu);
     let found = of_host.find_map(|judged| match judged.reason {
         Reason::Memory { needed, available } => Some((judged, Reason::LastResort { needed, available })),
@@ -229,7 +228,7 @@ fn last_resort(drivers: &[Driver], judged: &mut [Judged], threads: ThreadCounts)
     open(drivers, &resort.candidate, threads)
 }
 
-fn open(drivers: &[Driver], candidate: &Candidate, threads: ThreadCounts) -> Result<Device> {
+fn open(drivers: &[Driver], candidate: &Candidate, threads: Option<usize>) -> Result<Device> {
     let driver = owner(drivers, &candidate.name).expect("a device that is present was found by its driver");
     Ok(Device::with_backend((driver.open)(&candidate.name, threads)?))
 }
@@ -239,7 +238,7 @@ fn try_out(
     drivers: &[Driver],
     candidate: &Candidate,
     work: &Work,
-    threads: ThreadCounts,
+    threads: Option<usize>,
 ) -> Result<Device, Reason> {
     let (needed, available) = (work.bytes(), candidate.memory.map_or(usize::MAX, |memory| memory.available));
     if needed > available {
