@@ -6,7 +6,6 @@
 
 use bitnet_core::cpu::ceilings::{best_rate, integer_peak, read_bandwidth};
 use bitnet_core::cpu::kernels::{Kernels, MatmulT};
-use bitnet_core::cpu::partition::Columns;
 use bitnet_core::cpu::threads::Threads;
 use bitnet_core::ops::attention::Past;
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
@@ -116,8 +115,7 @@ impl Bench {
         let mut y = vec![0.0; 5 * heads * 128];
         let rate = best_rate(PASSES * 3, cache.len() as f64, || {
             self.threads.for_each_item_mut(&mut y, heads * 128, |head, y| {
-                let past = Past { cache: &cache, shape, blocks: &blocks, head, len: positions };
-                attention(&q, heads * 128, &past, &mut Columns::new(y, heads * 128).whole());
+                attention(&q, &Past { cache: &cache, shape, blocks: &blocks, head, len: positions }, y);
             });
         });
         black_box(&y);

@@ -4,7 +4,7 @@ use super::{
     elementwise::Elementwise,
     gemm,
     kernels::{Kernels, MatmulT},
-    partition::{Columns, ColumnsMut},
+    partition::ColumnsMut,
     rows::Rows,
     screen::Screening,
     threads::Threads,
@@ -16,7 +16,7 @@ use crate::{
     memory::{self, Host, RawAlloc, RawMem},
     ops::{
         Adam, Binary, Compare, Glu, Logical, Reduce, RowFigures, ScreenView, TokenCodes, Unary,
-        attention::{self, Past},
+        attention::Past,
         bit_matmul::{CodeRows, TernaryRows},
         cache::BLOCK_LEN,
     },
@@ -272,21 +272,12 @@ impl Backend for CpuBackend {
     fn attention(&self, q: View<'_>, paged: Paged<'_>, cache: View<'_>, y: ViewMut<'_>) -> Result<()> {
         let (shape, heads) = (paged.shape, q.shape().dims()[1]);
         let (q, cache) = (q.as_slice::<f32>("attention")?, cache.as_slice::<u8>("attention")?);
-        let (stride, group) = (heads * shape.head_dim, heads / shape.heads * shape.head_dim);
+        let group = heads / shape.heads * shape.head_dim;
         let kernel = self.kernels.attention(shape.storage);
-        let y = Columns::new(y.into_slice("attention")?, stride);
-        // Enough parts for threads to end together.
-        let tokens: usize = paged.spans.iter().map(|span| span.len).sum();
-        let each = (tokens / (4 * self.threads.len())).clamp(1, attention::TOKENS);
-        let parts: Vec<_> = parts(paged, each).collect();
-        self.threads.for_each_item(parts.len() * shape.heads, |item| {
-            let (Part { first, tokens, blocks, len }, head) =
-                (&parts[item / shape.heads], item % shape.heads);
-            let columns = head * group..(head + 1) * group;
-            // SAFETY: every head of every part comes up once.
-            let mut y = unsafe { y.block(*first..first + tokens, columns.clone()) };
-            let q = &q[first * stride + columns.start..];
-            kernel(q, stride, &Past { cache, shape, blocks, head, len: *len }, &mut y);
+        self.threads.for_each_item_mut(y.into_slice("attention")?, group, |item, y| {
+            let (token, head) = (item / shape.heads, item % shape.heads);
+            let (blocks, len) = seen(paged, token);
+            kernel(&q[item * group..][..group], &Past { cache, shape, blocks, head, len }, y);
         });
         Ok(())
     }
@@ -432,30 +423,16 @@ pub(super) fn claim(row_bytes: usize, rows: usize, threads: usize) -> usize {
     worth.min(rows.div_ceil(threads)).next_multiple_of(ROW_TILE)
 }
 
-/// Tokens of a sequence that follow each other.
-struct Part<'a> {
-    /// The first of them in the batch.
-    first: usize,
-    tokens: usize,
-    /// Cache blocks of their sequence.
-    blocks: &'a [u32],
-    /// Positions that the first of them sees.
-    len: usize,
-}
-
-/// The tokens of a batch in parts of at most `each`.
-fn parts(paged: Paged<'_>, each: usize) -> impl Iterator<Item = Part<'_>> {
+/// Block table of a token of the batch, and the positions that it sees.
+fn seen(paged: Paged<'_>, token: usize) -> (&[u32], usize) {
     let mut first = 0;
-    paged.spans.iter().flat_map(move |span| {
-        let begin = first;
+    for span in paged.spans {
+        if token < first + span.len {
+            return (span.blocks, span.start + token - first + 1);
+        }
         first += span.len;
-        (0..span.len).step_by(each).map(move |t| Part {
-            first: begin + t,
-            tokens: each.min(span.len - t),
-            blocks: span.blocks,
-            len: span.start + t + 1,
-        })
-    })
+    }
+    unreachable!("the op checked that the spans cover all tokens")
 }
 
 /// Rows of a format without a kernel: some at a time as floats, while they are in the cache.

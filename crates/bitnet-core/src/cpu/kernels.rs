@@ -22,9 +22,8 @@ use bitnet_quant::Format;
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
 pub type MatmulT = fn(weight: &[u8], x: &[f32], y: &mut ColumnsMut<'_>);
 
-/// Attention of tokens that follow each other, with query heads that share a kv head. `y: [T, G * D]`, and as many elements of each row
-/// of `q`, whose rows are `stride` elements apart.
-pub type Attention = fn(q: &[f32], stride: usize, past: &Past<'_>, y: &mut ColumnsMut<'_>);
+/// Attention of one token with query heads that share a kv head. `q, y: [G, D]`.
+pub type Attention = fn(q: &[f32], past: &Past<'_>, y: &mut [f32]);
 
 /// Writes key and value of one position to its slot in the run of a head. `k, v: [D]`.
 pub type KvStore = fn(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]);

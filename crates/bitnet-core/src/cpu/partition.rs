@@ -188,25 +188,8 @@ impl<'a> Columns<'a> {
     ///
     /// When the range is not inside the matrix.
     pub unsafe fn part(&self, range: Range<usize>) -> ColumnsMut<'a> {
-        // SAFETY: as the caller says.
-        unsafe { self.block(0..self.rows, range) }
-    }
-
-    /// The columns in `range` of some rows.
-    ///
-    /// # Safety
-    ///
-    /// Blocks that exist at the same time have no element in common.
-    ///
-    /// # Panics
-    ///
-    /// When a range is not inside the matrix.
-    pub unsafe fn block(&self, rows: Range<usize>, range: Range<usize>) -> ColumnsMut<'a> {
-        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
         assert!(range.start <= range.end && range.end <= self.stride, "columns {range:?} of {}", self.stride);
-        // SAFETY: the first of these rows is inside the matrix or right behind it.
-        let start = unsafe { self.start.add(rows.start * self.stride) };
-        ColumnsMut { columns: Columns { start, rows: rows.len(), ..*self }, range }
+        ColumnsMut { columns: Columns { matrix: PhantomData, ..*self }, range }
     }
 }
 

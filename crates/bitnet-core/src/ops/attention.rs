@@ -1,4 +1,4 @@
-//! Causal attention over a paged cache, by online softmax (Milakov & Gimelshein 2018, arXiv:1805.02867).
+//! Causal attention of one token over a paged cache, by online softmax (Milakov & Gimelshein 2018, arXiv:1805.02867).
 //!
 //! Blocks of keys are visited in ascending order and always hold the same positions, so the result depends on the position of
 //! the token alone, not on how its prompt was cut. For a block, with scores `s = (q · k) / sqrt(D)` of its valid slots:
@@ -11,11 +11,9 @@
 
 use super::cache::{BLOCK_LEN, GROUP_LEN, KvShape};
 use super::{cache::KvLayer, expect_shape};
-use crate::cpu::partition::ColumnsMut;
 use crate::lanes::{F16, F32, Lanes, Number};
 use crate::math::{self, LANES};
 use crate::{DType, Error, Result, Tensor, backend::Paged};
-use std::ops::Range;
 
 /// New tokens of one sequence and the blocks that hold its keys and values.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +80,7 @@ fn check_spans(op: &'static str, spans: &[PagedSpan<'_>], cache: &KvLayer) -> Re
     Ok(tokens)
 }
 
-/// The cached keys and values of one kv head that the first of some tokens sees; each further one sees a position more.
+/// The cached keys and values of one kv head that a token sees.
 #[derive(Clone, Copy, Debug)]
 pub struct Past<'a> {
     /// All bytes of the cache.
@@ -93,12 +91,11 @@ pub struct Past<'a> {
     pub blocks: &'a [u32],
     /// The kv head.
     pub head: usize,
-    /// Number of positions, that of the first token included.
+    /// Number of positions, that of the token included.
     pub len: usize,
 }
 
 /// Keys and values of up to 32 positions.
-#[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
     keys: &'a [u8],
     values: &'a [u8],
@@ -113,13 +110,12 @@ impl<'a> Past<'a> {
         run[..self.shape.head_bytes()].split_at(self.shape.half_bytes())
     }
 
-    /// Blocks of the positions that `tokens` tokens see, and how many come before each.
-    fn blocks(self, tokens: usize) -> impl Iterator<Item = (usize, Block<'a>)> {
-        let count = (self.len + tokens - 1).div_ceil(BLOCK_LEN);
+    fn blocks(self) -> impl Iterator<Item = Block<'a>> {
+        let count = self.len.div_ceil(BLOCK_LEN);
         (0..count).map(move |index| {
             let (keys, values) = self.run(index);
             let (next, _) = self.run((index + 1).min(count - 1));
-            (index * BLOCK_LEN, Block { keys, values, len: BLOCK_LEN, next })
+            Block { keys, values, len: (self.len - index * BLOCK_LEN).min(BLOCK_LEN), next }
         })
     }
 }
@@ -174,63 +170,38 @@ fn slots_max(scores: &Slots) -> f32 {
     max[0]
 }
 
-/// Tokens that attend together at most: each block of keys and values is read once for all.
-pub(crate) const TOKENS: usize = 16;
-
-/// Attends with the query heads that share a kv head, `N` at a time. `y: [T, G * D]`, and as many elements of each row of `q`, whose
-/// rows are `stride` elements apart.
+/// Attends with the query heads that share a kv head, `N` at a time. `q, y: [G, D]`.
 #[inline(always)]
-pub(crate) fn attend<L: Lanes, S: Storage, const N: usize>(
-    q: &[f32],
-    stride: usize,
-    past: &Past<'_>,
-    y: &mut ColumnsMut<'_>,
-) {
-    let (d, width, tokens) = (past.shape.head_dim, y.range().len(), y.rows());
-    let together = width / (N * d) * (N * d);
-    for first in (0..tokens).step_by(TOKENS) {
-        let tokens = first..tokens.min(first + TOKENS);
-        for start in (0..together).step_by(N * d) {
-            heads::<L, S, N>(&q[start..], stride, past, y, tokens.clone(), start);
-        }
-        for start in (together..width).step_by(d) {
-            heads::<L, S, 1>(&q[start..], stride, past, y, tokens.clone(), start);
-        }
+pub(crate) fn attend<L: Lanes, S: Storage, const N: usize>(q: &[f32], past: &Past<'_>, y: &mut [f32]) {
+    let d = past.shape.head_dim;
+    let together = q.len() / d / N * N * d;
+    let (q, rest_q) = q.split_at(together);
+    let (y, rest_y) = y.split_at_mut(together);
+    for (q, y) in q.chunks_exact(N * d).zip(y.chunks_exact_mut(N * d)) {
+        heads::<L, S, N>(q, past, y);
+    }
+    for (q, y) in rest_q.chunks_exact(d).zip(rest_y.chunks_exact_mut(d)) {
+        heads::<L, S, 1>(q, past, y);
     }
 }
 
-/// The heads of which the elements of `y` from `start` on are the results. `q` begins with those of the first token of all.
 #[inline(always)]
-fn heads<L: Lanes, S: Storage, const N: usize>(
-    q: &[f32],
-    stride: usize,
-    past: &Past<'_>,
-    y: &mut ColumnsMut<'_>,
-    tokens: Range<usize>,
-    start: usize,
-) {
+fn heads<L: Lanes, S: Storage, const N: usize>(q: &[f32], past: &Past<'_>, y: &mut [f32]) {
     let d = past.shape.head_dim;
     let scale = 1.0 / (d as f32).sqrt();
-    let mut states = [[Softmax::EMPTY; N]; TOKENS];
+    let q = rows(q, d);
+    let mut state = [Softmax::EMPTY; N];
     let mut decay = [0.0; N];
-    for t in tokens.clone() {
-        y.row_mut(t)[start..][..N * d].fill(0.0);
-    }
-    for (before, block) in past.blocks(tokens.end) {
-        for (t, state) in tokens.clone().zip(&mut states) {
-            let Some(seen) = (past.len + t).checked_sub(before).filter(|&seen| seen > 0) else { continue };
-            let block = Block { len: seen.min(BLOCK_LEN), ..block };
-            let mut weights = S::scores::<L, N>(&block, rows(&q[t * stride..], d));
-            for n in 0..N {
-                decay[n] = state[n].take(&mut weights[n], block.len, scale);
-            }
-            S::mix::<L, N>(&block, &weights, decay, &mut y.row_mut(t)[start..][..N * d]);
+    y.fill(0.0);
+    for block in past.blocks() {
+        let mut weights = S::scores::<L, N>(&block, q);
+        for n in 0..N {
+            decay[n] = state[n].take(&mut weights[n], block.len, scale);
         }
+        S::mix::<L, N>(&block, &weights, decay, y);
     }
-    for (t, state) in tokens.zip(states) {
-        for (y, state) in y.row_mut(t)[start..][..N * d].chunks_exact_mut(d).zip(state) {
-            y.iter_mut().for_each(|y| *y /= state.sum);
-        }
+    for (y, state) in y.chunks_exact_mut(d).zip(state) {
+        y.iter_mut().for_each(|y| *y /= state.sum);
     }
 }
 
@@ -510,7 +481,6 @@ fn code_mix_lanes<L: Lanes, const N: usize, const W: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::partition::Columns;
     use crate::ops::cache::{self, CacheType};
 
     /// A cache of one head in blocks 2 and 0, its keys and values, and stale NaN behind them.
@@ -544,7 +514,7 @@ mod tests {
             let q: Vec<f32> = (0..2 * d).map(|i| (i as f32 * 0.9).sin()).collect();
             let past = Past { cache: &cache, shape, blocks: &[2, 0], head: 0, len };
             let mut y = vec![9.0; 2 * d];
-            attend::<[f32; LANES], S, 1>(&q, 2 * d, &past, &mut Columns::new(&mut y, 2 * d).whole());
+            attend::<[f32; LANES], S, 1>(&q, &past, &mut y);
             for (q, y) in q.chunks(d).zip(y.chunks(d)) {
                 for (y, exact) in y.iter().zip(exact(q, &k, &v)) {
                     assert!((y - exact).abs() <= tolerance, "D = {d}, {len} positions: {y} and not {exact}");

@@ -454,37 +454,13 @@ fn check_attention(storage: CacheType, kernel: fn(&Kernels) -> Attention) {
             for heads in [1, 2, 3, 4, 5, 8] {
                 let q: Vec<f32> = Random(12).floats(heads * head_dim).iter().map(|q| 9.0 * q).collect();
                 let past = Past { cache: &cache, shape, blocks: &blocks, head: 1, len };
-                let run = |k: &Kernels| {
-                    column_bits(heads * head_dim, 1, |y| kernel(k)(&q, heads * head_dim, &past, y))
-                };
+                let run = |k: &Kernels| float_bits(heads * head_dim, |y| kernel(k)(&q, &past, y));
                 let expected = run(&Kernels::SCALAR);
                 assert!(expected.iter().all(|y| f32::from_bits(*y).is_finite()), "stale slots leak");
                 for tier in fast_tiers() {
                     let what = (storage, tier.name, head_dim, len, heads);
                     assert!(run(tier) == expected, "{what:?}");
                 }
-            }
-        }
-    }
-}
-
-#[test]
-fn tokens_attend_together_as_each_alone() {
-    let (blocks, head_dim, heads, tokens) = ([3, 0, 2, 1], 48, 5, 37);
-    let (width, stride) = (heads * head_dim, heads * head_dim + 3);
-    let q = Random(14).floats(tokens * stride);
-    for storage in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
-        let shape = KvShape { heads: 2, head_dim, storage };
-        for len in [1, 32, 70] {
-            let cache = fill_cache(Kernels::SCALAR.kv_store(storage), shape, &blocks, len + tokens - 1);
-            let past = |len| Past { cache: &cache, shape, blocks: &blocks, head: 1, len };
-            for tier in Kernels::available() {
-                let attend = tier.attention(storage);
-                let together = column_bits(width, tokens, |y| attend(&q, stride, &past(len), y));
-                let alone = (0..tokens).flat_map(|t| {
-                    column_bits(width, 1, |y| attend(&q[t * stride..], stride, &past(len + t), y))
-                });
-                assert!(alone.eq(together), "{storage:?}, {}, {len} positions", tier.name);
             }
         }
     }
@@ -532,7 +508,7 @@ fn the_bits_do_not_depend_on_the_architecture() {
         let cache = fill_cache(k.kv_store(storage), shape, &[1, 2, 0], 77);
         let past = Past { cache: &cache, shape, blocks: &[1, 2, 0], head: 0, len: 77 };
         assert_eq!(
-            hash(column_bits(240, 1, |y| k.attention(storage)(&x[..240], 240, &past, y))),
+            hash(float_bits(240, |y| k.attention(storage)(&x[..240], &past, y))),
             expected,
             "{storage:?}"
         );
