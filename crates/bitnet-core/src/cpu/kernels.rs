@@ -1,7 +1,7 @@
 //! The table of kernels of each instruction set.
 //!
 //! Every table gives the same bits. A kernel writes where it is told: it does not allocate, lock, detect features or decide by
-//! types; its operands have been checked by the op.
+//! types; its operands have been checked by the op. Only products of many tokens allocate, on some tiers, for what they unpack.
 
 use super::{ceilings, partition::ColumnsMut};
 use crate::Bool;
