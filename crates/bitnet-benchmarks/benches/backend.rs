@@ -275,6 +275,9 @@ fn regions(c: &mut Criterion) {
             })
         });
     }
+    // The others sleep and should cost nothing.
+    let two = Threads::new(4).first(2);
+    group.bench_function(BenchmarkId::new("run, two of", 4), |b| b.iter(|| two.run(&|i| _ = black_box(i))));
 }
 
 /// What the kernels are judged by.

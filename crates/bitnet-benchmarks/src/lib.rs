@@ -2,6 +2,7 @@
 //! `cargo bench --package bitnet-benchmarks`, once each with `-- --test`.
 #![forbid(unsafe_code)]
 
+pub mod instructions;
 #[cfg(feature = "peers")]
 #[path = "peers.rs"]
 pub mod peers;

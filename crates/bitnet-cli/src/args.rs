@@ -1,8 +1,12 @@
 //! Options that several commands have. Names are llama.cpp's where it has one.
 
-use crate::values::{self, Bias};
-use bitnet_core::ops::cache::CacheType;
-use bitnet_inference::{EngineOptions, MAX_LOOKUP, SamplingParams, StopRules, local::LoadOptions};
+use crate::{
+    tuned,
+    ui::Ui,
+    values::{self, Bias},
+};
+use bitnet_core::{device::ThreadCounts, ops::cache::CacheType};
+use bitnet_inference::{EngineOptions, MAX_LOOKUP, SamplingParams, StopRules, head, local::LoadOptions};
 use bitnet_model::weights::LoadMode;
 use bitnet_quant::Format;
 use clap::{Args, ValueEnum};
@@ -27,13 +31,30 @@ impl From<Cache> for CacheType {
     }
 }
 
-/// How the head is searched.
+/// How the head is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Head {
-    /// Where it is large, through a copy of half its size: the same tokens, faster.
+    /// As in the file; a large one is searched through a copy of half its size: the same tokens, faster.
     Auto,
-    /// All of it for every token.
+    /// As in the file, all of it read for every token.
     File,
+    /// Rounded to 8 bits a weight when the model is opened: lossy, half of what F16 reads.
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// Rounded to 6.6 bits a weight when the model is opened: lossy, 0.4 of what F16 reads.
+    #[value(name = "q6_k")]
+    Q6K,
+}
+
+impl From<Head> for head::Head {
+    fn from(head: Head) -> Self {
+        match head {
+            Head::Auto => Self::Auto,
+            Head::File => Self::File,
+            Head::Q8_0 => Self::Q8_0,
+            Head::Q6K => Self::Q6K,
+        }
+    }
 }
 
 /// How the bytes of a file come into memory.
@@ -83,9 +104,20 @@ pub(crate) struct DeviceArgs {
     /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet devices`).
     #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     pub(crate) device: String,
-    /// Threads [default: one for each physical core].
+    /// Threads of a decode step, which computes one token [default: what `bitnet tune` found, else one for
+    /// each physical core].
     #[arg(short, long, value_name = "N", env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    threads: Option<u16>,
+    /// Threads of a step of more tokens, such as those of a prompt [default: as --threads].
+    #[arg(long, value_name = "N", env = "BITNET_THREADS_BATCH", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads_batch: Option<u16>,
+}
+
+impl DeviceArgs {
+    /// Threads of both kinds of steps.
+    pub(crate) fn counts(&self, ui: &Ui) -> ThreadCounts {
+        tuned::counts(self.threads, self.threads_batch, ui)
+    }
 }
 
 /// How files are read.
@@ -116,25 +148,31 @@ pub(crate) struct ModelArgs {
 
 impl ModelArgs {
     /// How to open the model with a context (0: what it was trained for) and a kind of cache.
-    pub(crate) fn options(&self, context: usize, cache: Cache) -> LoadOptions {
+    pub(crate) fn options(&self, context: usize, cache: Cache, ui: &Ui) -> LoadOptions {
         LoadOptions {
             check_tensors: self.check_tensors,
-            ..options(&self.device, &self.files, context, cache)
+            ..options(&self.device, &self.files, context, cache, ui)
         }
     }
 }
 
 /// How to open a model of which all logits are wanted.
-pub(crate) fn options(device: &DeviceArgs, files: &FileArgs, context: usize, cache: Cache) -> LoadOptions {
+pub(crate) fn options(
+    device: &DeviceArgs,
+    files: &FileArgs,
+    context: usize,
+    cache: Cache,
+    ui: &Ui,
+) -> LoadOptions {
     LoadOptions {
         device: device.device.clone(),
-        threads: device.threads.map(usize::from),
+        threads: device.counts(ui),
         load_mode: files.load_mode.into(),
         i2s_layout: files.i2s_layout.format(),
         check_tensors: false,
         context: (context > 0).then_some(context),
         cache_type: cache.into(),
-        screen_head: false,
+        head: head::Head::File,
     }
 }
 
@@ -150,7 +188,7 @@ pub(crate) struct ContextArgs {
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f16", env = "BITNET_CACHE_TYPE")]
     pub(crate) cache_type: Cache,
-    /// How the next token is searched among the rows of the head; the text does not depend on it.
+    /// How the head, which scores the tokens, is held; the text does not depend on auto or file.
     #[arg(long, default_value = "auto", env = "BITNET_HEAD")]
     pub(crate) head: Head,
     /// Most tokens that are guessed ahead from earlier places of the text: faster where it repeats itself, and always the same
@@ -161,8 +199,8 @@ pub(crate) struct ContextArgs {
 
 impl ContextArgs {
     /// How to open the model for it.
-    pub(crate) fn options(&self, model: &ModelArgs) -> LoadOptions {
-        LoadOptions { screen_head: self.head == Head::Auto, ..model.options(self.ctx_size, self.cache_type) }
+    pub(crate) fn options(&self, model: &ModelArgs, ui: &Ui) -> LoadOptions {
+        LoadOptions { head: self.head.into(), ..model.options(self.ctx_size, self.cache_type, ui) }
     }
 
     pub(crate) fn engine(&self) -> EngineOptions {

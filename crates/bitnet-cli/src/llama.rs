@@ -32,8 +32,7 @@ const LONG: [(&str, &str); 24] = [
 ];
 
 /// Long flags that have no meaning here, and what to do instead.
-const ADVICE: [(&str, &str); 29] = [
-    ("threads-batch", "prefill and decoding use the same threads: --threads N"),
+const ADVICE: [(&str, &str); 28] = [
     ("ubatch-size", "there is one size of a batch: --batch-size N"),
     ("conversation", "`bitnet chat` converses, `bitnet run` continues a text"),
     ("no-conversation", "`bitnet run` continues a text, `bitnet chat` converses"),

@@ -15,6 +15,7 @@ mod llama;
 mod markdown;
 mod npy;
 mod session;
+mod tuned;
 mod twins;
 mod ui;
 mod usage;
@@ -22,7 +23,7 @@ mod values;
 mod watch;
 
 use clap::{Arg, CommandFactory, Parser};
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Instant};
 
 /// Runs, converts, inspects and measures ternary (1.58-bit) language models.
 #[derive(Debug, Parser)]
@@ -40,12 +41,13 @@ pub(crate) struct Cli {
 }
 
 fn main() -> ExitCode {
+    let started = Instant::now();
     let cli = match usage::read(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
     let command = cli.command.expect("without a command, the demo is read");
-    let ui = match ui::Ui::new(&cli.ui) {
+    let ui = match ui::Ui::new(&cli.ui, started) {
         Ok(ui) => ui,
         Err(error) => {
             ui::Ui::plain().error(&error);

@@ -6,6 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use bitnet_core::{
+    Device,
     memory::{Bytes, pressure::Pressure},
     ops::cache::CacheType,
 };
@@ -86,7 +87,7 @@ impl Session {
             self.tokenizer.vocab_size(),
             milliseconds(self.load),
         );
-        info!("{} with {} threads", device.name(), device.threads());
+        info!("{} with {}", device.name(), threads(device));
         if let Some(choice) = device.choice() {
             info!("auto takes {choice}");
         }
@@ -140,8 +141,8 @@ impl Session {
     /// One line about the device and its memory.
     pub(crate) fn memory(&self) -> String {
         let device = self.engine.model().device();
-        let (threads, pool) = (device.threads(), device.pool().stats());
-        format!("{} with {threads} threads · pool: {pool} · {}", device.name(), self.pressure())
+        let pool = device.pool().stats();
+        format!("{} with {} · pool: {pool} · {}", device.name(), threads(device), self.pressure())
     }
 
     /// How scarce memory is and was, and what the engine did about it.
@@ -155,6 +156,15 @@ impl Session {
                 Bytes(trimmed)
             ),
         }
+    }
+}
+
+/// How many threads compute.
+pub(crate) fn threads(device: &Device) -> String {
+    let count = |n: usize| if n == 1 { "1 thread".to_owned() } else { format!("{n} threads") };
+    match [1, 2].map(|tokens| device.threads_for(tokens)) {
+        [one, more] if one == more => count(one),
+        [one, more] => format!("{} for a token, {} for more", count(one), count(more)),
     }
 }
 

@@ -93,6 +93,12 @@ pub(crate) fn history_file() -> Option<PathBuf> {
     Some(state?.join("bitnet/chat_history"))
 }
 
+/// Where `bitnet tune` keeps what it found.
+pub(crate) fn tune_file() -> Option<PathBuf> {
+    let given = folder("XDG_CONFIG_HOME").filter(|folder| folder.is_absolute());
+    Some(given.or_else(|| Some(home()?.join(".config")))?.join("bitnet/tune.json"))
+}
+
 /// The folder that `~` stands for.
 pub(crate) fn home() -> Option<PathBuf> {
     folder("HOME").or_else(|| folder("USERPROFILE"))

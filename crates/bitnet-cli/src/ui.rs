@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     sync::Mutex,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -75,11 +75,12 @@ fn filter(text: &str) -> Result<String, String> {
 pub(crate) struct Ui {
     color: bool,
     terminal: bool,
+    started: Instant,
 }
 
 impl Ui {
-    /// Begins to log.
-    pub(crate) fn new(options: &Options) -> Result<Self> {
+    /// Begins to log, in a program that started at `started`.
+    pub(crate) fn new(options: &Options, started: Instant) -> Result<Self> {
         let terminal = io::stderr().is_terminal();
         let color = options.color(terminal);
         let filter = EnvFilter::builder()
@@ -94,12 +95,17 @@ impl Ui {
         } else {
             let _ = log.with_ansi(color).without_time().with_writer(io::stderr).try_init();
         }
-        Ok(Self { color, terminal })
+        Ok(Self { color, terminal, started })
     }
 
     /// Messages without colors and bars.
     pub(crate) fn plain() -> Self {
-        Self { color: false, terminal: false }
+        Self { color: false, terminal: false, started: Instant::now() }
+    }
+
+    /// Time since the program started.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Whether stderr is a terminal.

@@ -74,4 +74,5 @@ fn timings_say_how_scarce_memory_is() {
     let model = testdata("bitnet-packed");
     let run = with_env(&[("BITNET_SHOW_TIMINGS", "1")], &["run", "-m", &model, "-p", "A", "-n", "1"]);
     assert!(stderr(&run).contains("memory pressure "), "{}", stderr(&run));
+    assert!(stderr(&run).contains("first token after "), "{}", stderr(&run));
 }

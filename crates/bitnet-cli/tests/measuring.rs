@@ -10,7 +10,16 @@ fn bench_writes_a_table_with_a_cell_for_every_column() {
     let table = succeeds(&args);
     assert!(table.contains("| pp16 |") && table.contains("| tg4 @ d32 |"), "{table}");
     assert_eq!(table.lines().count(), 2 + 2 * 4);
-    assert!(table.lines().all(|line| line.matches('|').count() == 9), "{table}");
+    assert!(table.lines().all(|line| line.matches('|').count() == 10), "{table}");
+}
+
+#[test]
+fn bench_measures_pairs_of_numbers_of_threads() {
+    let bench = ["bench", "--synthetic", "tiny", "-p", "16", "-n", "4", "-r", "1", "-t", "1,3", "-tb", "2"];
+    let table = succeeds(&bench);
+    let rows: Vec<Vec<&str>> = table.lines().skip(2).map(|row| row.split(" | ").collect()).collect();
+    let rows: Vec<(&str, &str)> = rows.iter().map(|cells| (cells[5], cells[6])).collect();
+    assert_eq!(rows, [("2", "pp16"), ("1", "tg4"), ("2", "pp16"), ("3", "tg4")], "{table}");
 }
 
 #[test]
@@ -18,6 +27,39 @@ fn bench_measures_decoding_with_guesses() {
     let args = ["bench", "--synthetic", "tiny", "-p", "0", "-n", "6", "-r", "1", "--lookup", "0,2"];
     let table = succeeds(&args);
     assert!(table.contains("| tg6 |") && table.contains("| tg6 +2 |"), "{table}");
+}
+
+#[test]
+fn bench_says_how_the_head_is_held_and_what_it_reads() {
+    let receipt = |head: &str| -> serde_json::Value {
+        let args =
+            ["bench", "--synthetic", "tiny", "-p", "0", "-n", "2", "-r", "1", "--head", head, "-o", "json"];
+        serde_json::from_str(&succeeds(&args)).unwrap()
+    };
+    let (file, rounded) = (receipt("file"), receipt("q6_k"));
+    assert_eq!((&file["head"], &rounded["head"]), (&"f16".into(), &"q6_k".into()));
+    let bytes = |value: &serde_json::Value| value["decode_bytes"].as_u64().unwrap();
+    assert_eq!(bytes(&file) - bytes(&rounded), 512 * (256 * 2 - 210));
+    let output = bitnet(&["bench", "--synthetic", "tiny", "-p", "0", "-n", "2", "-r", "1", "--head", "q8_0"]);
+    assert!(stderr(&output).contains("rounded from f16 to q8_0"), "{}", stderr(&output));
+}
+
+#[test]
+fn bench_measures_the_time_to_the_first_token() {
+    let bench = ["bench", "-p", "0", "-n", "0", "-r", "2", "--ttft", "16,3"];
+    let model = testdata("gguf-bitnet/bitnet-i2_s.gguf");
+    let table = succeeds(&[&bench[..], &["-m", &model]].concat());
+    assert!(table.contains("| ttft16 |") && table.contains("| ttft3 |"), "{table}");
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.lines().all(|line| line.matches('|').count() == 9), "{table}");
+    let csv = succeeds(&[&bench[..], &["--synthetic", "tiny", "-o", "csv"]].concat());
+    assert!(csv.lines().all(|line| line.split(',').count() == 9), "{csv}");
+    let json = succeeds(&[&bench[..], &["-m", &model, "-o", "json"]].concat());
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let first = &value["first_token"][0];
+    assert_eq!(first["test"], "ttft16");
+    let seconds = |name: &str| first[name].as_array().unwrap().iter().filter_map(|x| x.as_f64()).sum::<f64>();
+    assert!(seconds("samples_open_s") > 0.0 && seconds("samples_prompt_s") > 0.0, "{first}");
 }
 
 #[test]
@@ -50,7 +92,7 @@ fn bench_writes_csv_with_a_value_for_every_column() {
         "-o",
         "csv",
     ]);
-    assert!(table.lines().all(|line| line.split(',').count() == 10), "{table}");
+    assert!(table.lines().all(|line| line.split(',').count() == 11), "{table}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn a_value_without_meaning_is_wrong_usage_that_names_the_flag() {
     let run = ["run", "-m", "x", "-p", "x"];
     let cases = [
         ("--threads", "-1"),
+        ("--threads-batch", "1025"),
         ("--ctx-size", "-1"),
         ("--temp", "-1"),
         ("--temp", "nan"),
@@ -34,6 +35,7 @@ fn a_value_without_meaning_is_wrong_usage_that_names_the_flag() {
         ("--predict", "-2"),
         ("--repeat-last-n", "-2"),
         ("--batch-size", "0"),
+        ("--head", "q3_k"),
         ("--lookup", "65"),
         ("--lookup", "-1"),
     ];
@@ -91,7 +93,7 @@ fn escapes_are_read_where_they_are_asked_for() {
 fn flags_of_llama_cpp_without_a_meaning_say_what_to_do() {
     let message = wrong_usage(&["run", "-m", "x", "-hf", "a/b"]);
     assert!(message.contains("'-hf'") && message.contains("bitnet pull"), "{message}");
-    assert!(wrong_usage(&["run", "-m", "x", "-tb", "2"]).contains("--threads"));
+    assert!(wrong_usage(&["run", "-m", "x", "-ub", "2"]).contains("--batch-size"));
     assert!(wrong_usage(&["run", "-m", "x", "-ctk", "f16", "-ctv", "q8_0"]).contains("agree"));
 }
 
@@ -183,8 +185,8 @@ fn the_log_goes_to_a_file_that_is_named() {
     let log = folder.path().join("log");
     let output = bitnet(&["demo", "-n", "2", "--log-file", log.to_str().unwrap()]);
     assert_eq!(stderr(&output).lines().count(), 1);
-    assert!(std::fs::read_to_string(log).unwrap().contains("threads"));
-    assert!(stderr(&bitnet(&["demo", "-n", "2", "-v"])).contains("threads"));
+    assert!(std::fs::read_to_string(log).unwrap().contains(" thread"));
+    assert!(stderr(&bitnet(&["demo", "-n", "2", "-v"])).contains(" thread"));
 }
 
 #[cfg(target_os = "linux")]

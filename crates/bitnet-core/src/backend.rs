@@ -2,7 +2,9 @@
 //! correct before it is fast; what it leaves to the default is counted.
 
 use crate::{
-    Result, host,
+    Result,
+    device::ThreadCounts,
+    host,
     memory::RawAlloc,
     ops::{
         Adam, Binary, Compare, Glu, Logical, PagedSpan, Reduce, RowFigures, ScreenView, TokenCodes, Unary,
@@ -11,6 +13,7 @@ use crate::{
     packed::PackedView,
     view::{View, ViewMut},
 };
+use bitnet_quant::Format;
 
 /// Activations quantized per token, to read. `C'` is the number of columns padded to whole weight blocks.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +53,16 @@ pub trait Backend: RawAlloc {
     /// Name, such as `cpu/avx512`.
     fn name(&self) -> &str;
 
-    /// Threads that share the work of an op.
+    /// Threads that share the work of an op at most.
     fn threads(&self) -> usize;
+
+    /// Threads that share the work of an op on this many tokens.
+    fn threads_for(&self, _tokens: usize) -> usize {
+        self.threads()
+    }
+
+    /// Uses other counts from the next op on, up to [`threads`](Self::threads) each; where there is only one count, nothing.
+    fn set_threads(&self, _counts: ThreadCounts) {}
 
     /// Ops so far that were left to the host's reference.
     fn fallbacks(&self) -> u64;
@@ -83,6 +94,14 @@ pub trait Backend: RawAlloc {
     /// Where the device fails.
     fn embedding(&self, table: PackedView<'_>, ids: &[u32], y: ViewMut<'_>) -> Result<()> {
         host::run(self, y, |cpu, y| cpu.embedding(host::fetch_packed(self, table)?.view(), ids, y))
+    }
+
+    /// The rows of a stored matrix `[O, C]` in another format: `y` holds `O` whole rows of it.
+    ///
+    /// # Errors
+    /// Where the format cannot hold a row or the device fails.
+    fn quantize_rows(&self, weight: PackedView<'_>, format: Format, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.quantize_rows(host::fetch_packed(self, weight)?.view(), format, y))
     }
 
     /// The rows of a stored matrix `[O, C]` as int8 `codes: [O, C']`, with `figures: [O]` of them, see [`Screen`](crate::ops::Screen).

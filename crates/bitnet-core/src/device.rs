@@ -5,7 +5,7 @@ mod choice;
 mod driver;
 
 pub use choice::{Choice, Judged, Reason, Task, Verdict, Work, choose_among};
-pub use driver::{Absence, Candidate, Driver, Kind, Open, drivers, register};
+pub use driver::{Absence, Candidate, Driver, Kind, Open, ThreadCounts, drivers, register};
 
 use crate::{Error, Result, backend::Backend, memory::HybridMemoryPool};
 use std::{fmt, sync::Arc};
@@ -22,11 +22,12 @@ struct Opened {
 
 impl Device {
     /// Opens a device by name: `auto`, `cpu` (the fastest tier this CPU has) or `cpu/TIER` such as `cpu/avx2`, or what
-    /// another [`Driver`] brings. `threads` defaults to the cores that the process may use.
+    /// another [`Driver`] brings. `threads` is one number for all ops, or [`ThreadCounts`]; it defaults to the cores that the process
+    /// may use.
     ///
     /// # Errors
     /// Where the name is unknown or this machine lacks the device.
-    pub fn open(name: &str, threads: Option<usize>) -> Result<Self> {
+    pub fn open(name: &str, threads: impl Into<ThreadCounts>) -> Result<Self> {
         Self::open_for(name, threads, &Work::default())
     }
 
@@ -34,7 +35,8 @@ impl Device {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_for(name: &str, threads: Option<usize>, work: &Work) -> Result<Self> {
+    pub fn open_for(name: &str, threads: impl Into<ThreadCounts>, work: &Work) -> Result<Self> {
+        let threads = threads.into();
         if name == "auto" {
             return choose_among(&drivers(), work, threads);
         }
@@ -100,9 +102,19 @@ impl Device {
         self.0.backend.name()
     }
 
-    /// Threads that share the work of an op.
+    /// Threads that share the work of an op at most.
     pub fn threads(&self) -> usize {
         self.0.backend.threads()
+    }
+
+    /// Threads that share the work of an op on this many tokens.
+    pub fn threads_for(&self, tokens: usize) -> usize {
+        self.0.backend.threads_for(tokens)
+    }
+
+    /// Uses other counts from the next op on, up to [`threads`](Self::threads) each, where the device has several.
+    pub fn set_threads(&self, counts: impl Into<ThreadCounts>) {
+        self.0.backend.set_threads(counts.into());
     }
 
     /// Ops so far that the backend left to the host's reference; slow is never silent.

@@ -55,6 +55,22 @@ impl PackedTensor {
         Self::stored(Format::F32, x.shape().rows(), x.shape().last(), x.to_bytes_view()?)
     }
 
+    /// `len` rows of a stored matrix from `start` on, sharing the bytes.
+    ///
+    /// # Errors
+    /// Where there are fewer rows, or the matrix is ternary.
+    pub fn narrow(&self, start: usize, len: usize) -> Result<Self> {
+        let op = "narrow";
+        if self.scales.is_some() {
+            return Err(Error::Format { op, format: self.format });
+        }
+        if start.checked_add(len).is_none_or(|end| end > self.rows) {
+            return Err(Error::Range { op, start, len, extent: self.rows });
+        }
+        let row = self.format.tensor_bytes(1, self.cols)?;
+        Ok(Self { rows: len, data: self.data.narrow(0, start * row, len * row)?, ..self.clone() })
+    }
+
     /// Rows: outputs of the matrix.
     pub fn rows(&self) -> usize {
         self.rows

@@ -7,7 +7,7 @@ use bitnet_core::{
     backend::Backend,
     cpu::{self, CpuBackend, kernels::Kernels, topology::Memory},
     device::{
-        Absence, Candidate, Driver, Judged, Kind, Reason, Task, Verdict, Work,
+        Absence, Candidate, Driver, Judged, Kind, Reason, Task, ThreadCounts, Verdict, Work,
         capabilities::{Capability, Support},
         choose_among,
     },
@@ -37,7 +37,7 @@ fn gpu(absence: Option<Absence>) -> Vec<Candidate> {
 const COMPLETE: Driver = Driver {
     name: "gpu",
     probe: || gpu(None),
-    open: |_, _| Ok(Arc::new(CpuBackend::new(&Kernels::SCALAR, 1))),
+    open: |_, _| Ok(Arc::new(CpuBackend::new(&Kernels::SCALAR, 1, 1))),
 };
 
 /// Computes nothing itself.
@@ -247,4 +247,23 @@ fn every_tier_computes_the_same_ops() {
     let scalar = all(&"cpu/scalar".into());
     assert!(scalar.iter().all(|row| row.support != Support::Host));
     Device::names().iter().for_each(|name| assert_eq!(all(name), scalar, "{name}"));
+}
+
+#[test]
+fn ops_use_the_threads_of_their_number_of_tokens() {
+    let counts = |decode, batch| ThreadCounts { decode, batch };
+    let of = |device: &Device| [1, 2, 512].map(|tokens| device.threads_for(tokens));
+    for (asked, expected) in [
+        (counts(Some(1), Some(3)), [1, 3, 3]),
+        (counts(Some(3), Some(2)), [3, 2, 2]),
+        (counts(Some(2), None), [2, 2, 2]),
+        (Some(2).into(), [2, 2, 2]),
+        (Some(0).into(), [1, 1, 1]),
+    ] {
+        let device = Device::open("cpu", asked).unwrap();
+        assert_eq!(of(&device), expected, "{asked:?}");
+    }
+    let device = Device::open("cpu", counts(Some(1), Some(3))).unwrap();
+    device.set_threads(counts(Some(9), Some(2)));
+    assert_eq!((device.threads(), of(&device)), (3, [3, 2, 2]), "a team does not grow");
 }

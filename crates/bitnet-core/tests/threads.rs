@@ -37,6 +37,55 @@ fn parts_run_on_different_threads() {
 }
 
 #[test]
+fn regions_of_the_first_threads_are_for_them_alone() {
+    let team = Threads::new(7);
+    for n in [7, 2, 1, 5, 3, 7, 6, 1, 2, 4].into_iter().cycle().take(500) {
+        let runs: Vec<_> = (0..7).map(|_| AtomicUsize::new(0)).collect();
+        let first = team.first(n);
+        first.run(&|i| _ = runs[i].fetch_add(1, Relaxed));
+        assert!(runs.iter().enumerate().all(|(i, run)| run.load(Relaxed) == usize::from(i < n)), "{n} of 7");
+        let parts = AtomicUsize::new(0);
+        first.share(n + 3, &|i| _ = parts.fetch_add(i, Relaxed));
+        assert_eq!(parts.into_inner(), (n + 3) * (n + 2) / 2);
+    }
+    assert_eq!([0, 1, 7, 9].map(|n| team.first(n).len()), [1, 1, 7, 7]);
+}
+
+#[test]
+fn the_first_threads_may_outlive_the_handle_of_all() {
+    let first = Threads::new(4).first(2);
+    let sum = AtomicUsize::new(0);
+    first.run(&|i| _ = sum.fetch_add(i + 1, Relaxed));
+    assert_eq!(sum.into_inner(), 3);
+}
+
+/// Nanoseconds that a thread of this process was on a core.
+#[cfg(target_os = "linux")]
+fn time_on_a_core(thread: &std::path::Path) -> u64 {
+    let text = std::fs::read_to_string(std::path::Path::new("/proc").join(thread).join("schedstat"));
+    text.expect("a thread").split(' ').next().expect("a figure").parse().expect("nanoseconds")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_that_no_region_is_for_sleep() {
+    let team = Threads::new(3);
+    let ids: Vec<_> = (0..3).map(|_| Mutex::new(std::path::PathBuf::new())).collect();
+    team.run(&|i| *ids[i].lock().unwrap() = std::fs::read_link("/proc/thread-self").unwrap());
+    let idle = ids[2].lock().unwrap().clone();
+    // They stay awake for a while after their last region.
+    thread::sleep(Duration::from_millis(50));
+    let (before, begin) = (time_on_a_core(&idle), std::time::Instant::now());
+    let two = team.first(2);
+    while begin.elapsed() < Duration::from_millis(300) {
+        two.run(&|_| ());
+    }
+    assert!(time_on_a_core(&idle) - before < 10_000_000, "a tenth of the time that the others work");
+    team.run(&|i| *ids[i].lock().unwrap() = "here".into());
+    assert!(ids.iter().all(|id| id.lock().unwrap().as_os_str() == "here"), "it wakes up");
+}
+
+#[test]
 fn ranges_that_are_shared_cover_everything_once_at_multiples_of_the_grain() {
     for n in TEAMS {
         let threads = Threads::new(n);

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod generate;
+pub mod head;
 pub mod local;
 mod lookup;
 pub mod model;

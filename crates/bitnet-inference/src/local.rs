@@ -1,11 +1,16 @@
 //! Models on a device of this machine: opened, checked, and ready for the engine.
 
-use crate::{LanguageModel, pace::Pace, perplexity};
+use crate::{
+    LanguageModel,
+    head::{self, Head, Screening},
+    pace::Pace,
+    perplexity,
+};
 use bitnet_core::{
     Device,
     cpu::topology::Memory,
-    device::{Task, Work},
-    ops::cache::CacheType,
+    device::{Task, ThreadCounts, Work},
+    ops::{PartialScreen, cache::CacheType},
 };
 use bitnet_model::{
     Checkpoint, Config, Decoder,
@@ -68,6 +73,19 @@ pub enum OpenError {
         /// Whether they would be read although they could be mapped.
         read: bool,
     },
+    /// The head cannot be rounded to a format.
+    #[error(
+        "--head {format}: the head has rows of {cols} numbers, {format} holds multiples of {multiple}; use --head {}auto or file",
+        if *multiple > 32 && cols.is_multiple_of(32) { "q8_0, " } else { "" }
+    )]
+    HeadShape {
+        /// What was asked for.
+        format: Format,
+        /// Numbers of a row.
+        cols: usize,
+        /// Numbers that the format stores together.
+        multiple: usize,
+    },
     /// The tokenizer knows tokens that the model has no embedding for.
     #[error("the tokenizer has {tokens} tokens, the embedding {rows} rows; they belong to different models")]
     Vocabulary {
@@ -93,8 +111,8 @@ pub enum OpenError {
 pub struct LoadOptions {
     /// Name for [`Device::open`].
     pub device: String,
-    /// Threads; the device's default where it is `None`.
-    pub threads: Option<usize>,
+    /// Threads of decode steps and of steps of more tokens.
+    pub threads: ThreadCounts,
     /// How bytes come into memory.
     pub load_mode: LoadMode,
     /// Layout of I2_S tensors; told apart where it is `None`.
@@ -105,24 +123,21 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// How keys and values are stored.
     pub cache_type: CacheType,
-    /// Searches a large head through a copy of half its size, which costs that memory: tokens are the same, and sooner there.
-    pub screen_head: bool,
+    /// How the head is held.
+    pub head: Head,
 }
-
-/// Bytes of a head from which on searching it through a copy is worth it: less stays in the caches.
-pub const SCREENED_BYTES: usize = 32 << 20;
 
 impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             device: "auto".into(),
-            threads: None,
+            threads: ThreadCounts::default(),
             load_mode: LoadMode::default(),
             i2s_layout: None,
             check_tensors: false,
             context: None,
             cache_type: CacheType::default(),
-            screen_head: true,
+            head: Head::default(),
         }
     }
 }
@@ -150,6 +165,7 @@ pub struct LocalModel {
     context: usize,
     pace: Pace,
     sparsity: Option<Sparsity>,
+    screening: Option<Screening>,
 }
 
 impl LocalModel {
@@ -165,7 +181,47 @@ impl LocalModel {
         let blocks = KvCache::blocks_for(context);
         check_memory(&decoder.config, context, cache_type)?;
         let cache = KvCache::new(&decoder.config, decoder.device(), blocks, cache_type)?;
-        Ok(Self { decoder, cache, cache_type, context, pace: Pace::default(), sparsity: None })
+        Ok(Self {
+            decoder,
+            cache,
+            cache_type,
+            context,
+            pace: Pace::default(),
+            sparsity: None,
+            screening: None,
+        })
+    }
+
+    /// Begins a screen for a head that is large. Returns why there is none although it would help.
+    pub fn screen_later(&mut self) -> Option<String> {
+        match head::begin_screen(&self.decoder) {
+            Ok(screen) => {
+                screen.into_iter().for_each(|screen| self.go_on_with(screen));
+                None
+            }
+            Err(note) => Some(note),
+        }
+    }
+
+    /// Goes on with a screen of the head, a piece at a time between decode steps. No token depends on when it is there.
+    pub fn go_on_with(&mut self, screen: PartialScreen) {
+        self.screening = Some(Screening::new(screen));
+    }
+
+    /// Makes what is missing of a screen that was begun.
+    pub fn finish_screen(&mut self) {
+        self.make_screen(Screening::complete);
+    }
+
+    /// Goes on with the screen.
+    fn make_screen(&mut self, make: impl FnOnce(&mut Screening) -> bitnet_core::Result<bool>) {
+        let Some(mut screening) = self.screening.take() else { return };
+        match make(&mut screening) {
+            Ok(true) => self.screening = Some(screening),
+            Ok(false) => self.decoder.screen = Some(screening.finish()),
+            // Rows that are not finite, which are left to the head and to whoever meets their logits.
+            Err(_) => {}
+        }
     }
 
     /// What computes.
@@ -228,6 +284,10 @@ impl LanguageModel for LocalModel {
         batch: &Batch,
         logits: &mut Vec<f32>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let screened = self.screening.is_some() && batch.logits_rows() > 0 && batch.largest().is_some();
+        if screened {
+            self.make_screen(Screening::advance);
+        }
         let begin = Instant::now();
         let (decoder, cache) = (&self.decoder, Some(&mut self.cache));
         let hidden = match &mut self.sparsity {
@@ -244,8 +304,12 @@ impl LanguageModel for LocalModel {
                 Err(_) => logits.extend(rows.to_vec::<f32>()?),
             }
         }
+        let elapsed = begin.elapsed();
         if batch.logits_rows() == batch.tokens.len() {
-            self.pace.note(batch.tokens.len(), begin.elapsed().as_secs_f32());
+            self.pace.note(batch.tokens.len(), elapsed.as_secs_f32());
+        }
+        if let Some(screening) = self.screening.as_mut().filter(|_| screened) {
+            screening.note(elapsed);
         }
         Ok(())
     }
@@ -264,7 +328,7 @@ fn check_memory(config: &Config, context: usize, cache_type: CacheType) -> Resul
 }
 
 /// Refuses weights that the memory of this machine cannot hold, before anything is allocated.
-fn expect_room(needed: usize, read: bool) -> Result<(), OpenError> {
+pub(crate) fn expect_room(needed: usize, read: bool) -> Result<(), OpenError> {
     match Memory::detect() {
         Some(Memory { available, .. }) if needed > available => {
             Err(OpenError::Memory { needed, available, read })
@@ -301,24 +365,58 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     let mut checkpoint =
         Checkpoint::from_source(source, Options { load_mode: options.load_mode, i2s_layout: layout })?;
     let device = Device::open_for(&options.device, options.threads, &work(&checkpoint, options))?;
-    // A vocabulary of 128,000 tokens takes as long to index as the weights to map.
+    // A vocabulary of 128,000 tokens takes longer to index than the weights to map.
     let (tokenizer, prepared) = std::thread::scope(|scope| {
         let vocabulary = scope.spawn(|| Tokenizer::of(checkpoint.source()));
-        let checked = if options.check_tensors { checkpoint.check_tensors(&|_| {}) } else { Ok(()) };
-        (vocabulary.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), checked)
+        let prepared = prepare(&checkpoint, &device, options, progress);
+        (vocabulary.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), prepared)
     });
     let (tokenizer, mut notes) = tokenizer?;
-    prepared?;
+    let prepared = prepared?;
     check_vocabulary(&checkpoint, &tokenizer)?;
     notes.extend(settle_i2s_layout(&mut checkpoint, &device, &tokenizer)?);
-    expect_room(checkpoint.repacked_bytes(), false)?;
-    let mut decoder = decoder(&checkpoint, &device, progress)?;
-    if options.screen_head {
-        notes.extend(screen_head(&mut decoder)?);
-    }
+    let (decoder, note) = match prepared {
+        Some(prepared) => prepared,
+        None => ready(&checkpoint, &device, options, progress)?,
+    };
+    notes.extend(note);
     let context = options.context.unwrap_or(decoder.config.max_position_embeddings);
-    let model = LocalModel::new(decoder, context, options.cache_type)?;
+    let mut model = LocalModel::new(decoder, context, options.cache_type)?;
+    if options.head == Head::Auto {
+        notes.extend(model.screen_later());
+    }
     Ok(Loaded { model, tokenizer, notes })
+}
+
+/// A decoder, and what a person should know of its head.
+type Ready = (Decoder, Option<String>);
+
+/// What can be done without a tokenizer: everything, unless a text has to tell how the weights are laid out.
+fn prepare(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    options: &LoadOptions,
+    progress: Progress<'_>,
+) -> Result<Option<Ready>, OpenError> {
+    if options.check_tensors {
+        checkpoint.check_tensors(&|_| {})?;
+    }
+    if checkpoint.i2s_decision().is_some_and(|decision| decision.evidence == Evidence::Convention) {
+        return Ok(None);
+    }
+    ready(checkpoint, device, options, progress).map(Some)
+}
+
+fn ready(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    options: &LoadOptions,
+    progress: Progress<'_>,
+) -> Result<Ready, OpenError> {
+    expect_room(checkpoint.repacked_bytes(), false)?;
+    let mut decoder = decoder(checkpoint, device, progress)?;
+    let note = head::quantize(&mut decoder, options.head)?;
+    Ok((decoder, note))
 }
 
 /// What a device is wanted for: the weights, the KV cache and the tokens of a decode step.
@@ -374,26 +472,6 @@ pub fn decoder(
     let (done, all) = (AtomicU64::new(0), checkpoint.weight_bytes());
     let step = |bytes: u64| progress(done.fetch_add(bytes, Relaxed) + bytes, all);
     Ok(checkpoint.decoder(device, &step)?)
-}
-
-/// Makes a screen for a large head. Returns why there is none although it would help.
-///
-/// # Errors
-/// Where the device fails.
-pub fn screen_head(decoder: &mut Decoder) -> Result<Option<String>, OpenError> {
-    let Some(needed) = decoder.screen_bytes().filter(|_| decoder.head().bytes() >= SCREENED_BYTES) else {
-        return Ok(None);
-    };
-    // Twice, so that the KV cache has room as well.
-    if let Some(Memory { available, .. }) = Memory::detect()
-        && available < 2 * needed
-    {
-        let reason =
-            format!("{} MiB for a copy of the head are not there; every token reads all of it", needed >> 20);
-        return Ok(Some(reason));
-    }
-    decoder.screen_head()?;
-    Ok(None)
 }
 
 /// A text that models of English know by heart or at least find likely: A. Conan Doyle, "The Red-Headed League" (1891).

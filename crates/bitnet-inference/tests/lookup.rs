@@ -30,7 +30,9 @@ fn decoder() -> Decoder {
 
 fn screened() -> Decoder {
     let mut decoder = decoder();
-    assert!(decoder.screen_head().unwrap());
+    let mut screen = decoder.begin_screen().unwrap().unwrap();
+    screen.advance(screen.missing()).unwrap();
+    decoder.screen = Some(screen.finish());
     decoder
 }
 

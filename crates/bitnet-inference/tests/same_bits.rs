@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use bitnet_core::{Device, cpu::kernels::Kernels, ops::cache::CacheType};
+use bitnet_core::{Device, cpu::kernels::Kernels, device::ThreadCounts, ops::cache::CacheType};
 use bitnet_inference::{LanguageModel, local::LocalModel};
 use bitnet_model::{
     Checkpoint,
@@ -52,11 +52,15 @@ fn logits_do_not_depend_on_how_they_are_computed() {
         let reference = Device::open("cpu/scalar", Some(1)).unwrap();
         let golden = chunked(&mut model(&reference, storage), &tokens, tokens.len(), 0);
         for tier in Kernels::available() {
-            for threads in [1, 2] {
-                let device = Device::open(&format!("cpu/{}", tier.name), Some(threads)).unwrap();
+            for (decode, batch) in [(1, 1), (2, 2), (1, 3), (3, 2)] {
+                let threads = ThreadCounts { decode: Some(decode), batch: Some(batch) };
+                let device = Device::open(&format!("cpu/{}", tier.name), threads).unwrap();
                 let mut model = model(&device, storage);
                 for chunk in [1, 7, 64, tokens.len()] {
-                    let what = format!("{storage:?}, {}, {threads} threads, chunks of {chunk}", tier.name);
+                    let what = format!(
+                        "{storage:?}, {}, {decode} and {batch} threads, chunks of {chunk}",
+                        tier.name
+                    );
                     assert_same(&chunked(&mut model, &tokens, chunk, 3), &golden, &what);
                 }
             }

@@ -9,7 +9,7 @@ use crate::{
 };
 use bitnet_core::{
     Device, Error, PackedTensor, Result, Tensor,
-    ops::{self, Codes, PagedSpan, Screen},
+    ops::{self, Codes, PagedSpan, PartialScreen, Screen},
 };
 use bitnet_quant::Format;
 
@@ -126,21 +126,31 @@ impl Decoder {
             .then(|| Screen::bytes_of(head.rows(), head.cols()))
     }
 
-    /// Makes a screen for the head where one saves reading. Logits that matter stay the same. Returns whether there is one now.
+    /// Takes the memory of a screen for the head, where one saves reading.
     ///
     /// # Errors
     /// Where memory runs out.
-    pub fn screen_head(&mut self) -> Result<bool> {
-        if self.screen_bytes().is_some()
-            && let Table::Stored(head) = self.head()
-        {
-            self.screen = match Screen::of(head) {
-                // Rows that are not finite are left to the head and to whoever meets their logits.
-                Err(Error::Argument { .. }) => None,
-                screen => Some(screen?),
-            };
+    pub fn begin_screen(&self) -> Result<Option<PartialScreen>> {
+        match (self.screen_bytes(), self.head()) {
+            (Some(_), Table::Stored(head)) => PartialScreen::of(head).map(Some),
+            _ => Ok(None),
         }
-        Ok(self.screen.is_some())
+    }
+
+    /// Computes logits with the head in another format from now on, each number to the nearest that it holds. The embedding stays as
+    /// it is, also where it was the head.
+    ///
+    /// # Errors
+    /// Where the head is trainable, the format cannot hold its rows, or memory runs out.
+    pub fn quantize_head(&mut self, format: Format) -> Result<()> {
+        let op = "quantize_head";
+        let Table::Stored(head) = self.head() else {
+            return Err(Error::Argument { op, reason: "a trainable head is not stored in a format".into() });
+        };
+        let head = ops::quantize_rows(head, format)?;
+        self.lm_head = Some(Table::Stored(Box::new(head)));
+        self.screen = None;
+        Ok(())
     }
 
     /// Runs a batch: hidden states `[T, C]` of all its tokens, before the last norm. Without a cache its spans are whole sequences, as in

@@ -1,31 +1,34 @@
 //! Speed, as llama-bench measures it.
 
+mod first;
+mod pass;
 mod report;
+
+pub(crate) use pass::{Pass, Weights};
+pub(crate) use report::median;
 
 use crate::{
     args::{Cache, FileArgs, Head},
-    session::resolve,
+    session::{self, resolve},
+    tuned,
     ui::Ui,
     values,
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use bitnet_core::{
     Device,
     cpu::{ceilings, kernels::Kernels, threads::Threads},
+    device::ThreadCounts,
     ops::cache::CacheType,
 };
-use bitnet_inference::{
-    LanguageModel, MAX_LOOKUP, SamplingParams,
-    local::{self, LocalModel},
-};
+use bitnet_inference::{MAX_LOOKUP, head, local::LocalModel};
 use bitnet_model::{
-    Checkpoint, Decoder,
-    batch::{BLOCK_LEN, Batch, Logits},
-    checkpoint::Options,
+    batch::{BLOCK_LEN, Logits},
     kv::KvCache,
     synthetic,
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
+use first::First;
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 use tracing::info;
 
@@ -39,10 +42,11 @@ enum Output {
     Csv,
 }
 
-/// Measure prefill and decode speed.
+/// Measure prefill and decode speed, and the time to the first token.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bitnet bench -m model.gguf -p 512 -n 128 -t 2\n  \
-    bitnet bench -m model.gguf -p 0 --lookup 0,1,2,4,8\n  bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
+    bitnet bench -m model.gguf -p 0 --lookup 0,1,2,4,8\n  \
+    bitnet bench -m model.gguf -p 0 -n 0 --ttft 16\n  bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
     The weights are random, the sizes are those of the published model, so that anyone can measure without a download.\n\n\
     The ceiling of decoding is the read bandwidth, that of prefill the int8 peak, both measured beside every repetition.")]
 pub(crate) struct BenchArgs {
@@ -99,6 +103,10 @@ pub(crate) struct BenchArgs {
         value_parser = values::from(1)
     )]
     sequences: Vec<usize>,
+    /// Prompt lengths to measure the time to the first token with, separated by commas: from opening the file, or of a synthetic
+    /// model from the prompt, to the token.
+    #[arg(long, value_delimiter = ',', value_name = "N", env = "BITNET_BENCH_TTFT", value_parser = values::from(1))]
+    ttft: Vec<usize>,
     /// Repetitions.
     #[arg(short, long, alias = "repetitions", default_value_t = 5, env = "BITNET_BENCH_REPEAT", value_parser = values::from(1))]
     repeat: usize,
@@ -108,7 +116,7 @@ pub(crate) struct BenchArgs {
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f16", env = "BITNET_CACHE_TYPE")]
     cache_type: Cache,
-    /// How decoding searches the next token among the rows of the head, with the 40 likeliest to choose from.
+    /// How the head, which scores the tokens, is held; decoding has the 40 likeliest to choose from.
     #[arg(long, default_value = "auto", env = "BITNET_HEAD")]
     head: Head,
     /// How to write the results.
@@ -117,9 +125,13 @@ pub(crate) struct BenchArgs {
     /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet devices`).
     #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     device: String,
-    /// Numbers of threads, separated by commas [default: one for each physical core].
+    /// Numbers of threads, separated by commas [default: what `bitnet tune` found, else one for each physical core].
     #[arg(short, long, value_name = "N", value_delimiter = ',', env = "BITNET_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
+    /// Numbers of threads for steps of more than one token, the first with the first of --threads and so on, the last with all
+    /// further ones [default: as --threads].
+    #[arg(long, value_name = "N", value_delimiter = ',', env = "BITNET_THREADS_BATCH", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads_batch: Vec<u16>,
     #[command(flatten)]
     files: FileArgs,
 }
@@ -142,6 +154,11 @@ impl Test {
         let lookup = if self.lookup > 0 { format!(" +{}", self.lookup) } else { String::new() };
         let sequences = if self.sequences > 1 { format!(" x{}", self.sequences) } else { String::new() };
         format!("{}{}{sequences}{lookup}{depth}", if self.prefill { "pp" } else { "tg" }, self.tokens)
+    }
+
+    /// Tokens of a step; those of the longest are enough to tell one from more.
+    fn step(self) -> usize {
+        if self.prefill { self.tokens } else { self.sequences * (1 + self.lookup) }
     }
 
     /// Blocks of the cache that each sequence has.
@@ -176,12 +193,16 @@ impl BenchArgs {
         self.depth.iter().flat_map(|&depth| lengths(depth)).filter(|test| test.tokens > 0).collect()
     }
 
-    /// Numbers of threads; `None` is the device's own.
-    fn teams(&self) -> Vec<Option<usize>> {
-        match &self.threads[..] {
-            [] => vec![None],
-            teams => teams.iter().map(|&threads| Some(threads.into())).collect(),
-        }
+    fn weights(&self) -> Weights<'_> {
+        Weights { model: self.model.as_deref(), synthetic: self.synthetic.as_deref(), files: &self.files }
+    }
+
+    /// Numbers of threads, as pairs.
+    fn teams(&self, ui: &Ui) -> Vec<ThreadCounts> {
+        let nth = |counts: &[u16], i: usize| counts.get(i).or(counts.last()).copied();
+        let pairs = self.threads.len().max(self.threads_batch.len()).max(1);
+        let pair = |i| tuned::counts(nth(&self.threads, i), nth(&self.threads_batch, i), ui);
+        (0..pairs).map(pair).collect()
     }
 }
 
@@ -225,11 +246,12 @@ impl Machine {
         }
     }
 
-    /// Bytes, or multiply-adds, a second.
-    fn measure(&self, ceiling: Ceiling) -> f64 {
+    /// Bytes, or multiply-adds, a second of this many threads.
+    fn measure(&self, ceiling: Ceiling, threads: usize) -> f64 {
+        let threads = self.threads.first(threads);
         match ceiling {
-            Ceiling::Bandwidth => ceilings::read_bandwidth(&self.threads, &self.data, 3),
-            Ceiling::Int8 => ceilings::integer_peak(&self.threads, self.kernels, 3),
+            Ceiling::Bandwidth => ceilings::read_bandwidth(&threads, &self.data, 3),
+            Ceiling::Int8 => ceilings::integer_peak(&threads, self.kernels, 3),
         }
     }
 }
@@ -237,83 +259,47 @@ impl Machine {
 pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
     let tests = args.tests();
     let blocks = tests.iter().map(|test| test.blocks().saturating_mul(test.sequences)).max().unwrap_or(0);
-    let context = blocks.max(1).saturating_mul(BLOCK_LEN);
-    let (mut rows, mut last) = (Vec::new(), None);
-    for threads in args.teams() {
+    let longest = args.ttft.iter().max().map_or(0, |tokens| (tokens + 1).div_ceil(BLOCK_LEN));
+    let context = blocks.max(longest).max(1).saturating_mul(BLOCK_LEN);
+    let (mut rows, mut first, mut last) = (Vec::new(), Vec::new(), None);
+    for threads in args.teams(ui) {
         // Two models at once may not fit.
         drop(last.take());
+        if let Some(path) = &args.model {
+            let path = resolve(path)?;
+            for &tokens in &args.ttft {
+                first.push(First::of_file(args, &path, threads, tokens)?);
+            }
+        }
         let device = Device::open(&args.device, threads)?;
         let begin = Instant::now();
-        let (name, mut decoder) = decoder(args, &device, ui)?;
-        if args.head == Head::Auto
-            && let Some(note) = local::screen_head(&mut decoder)?
-        {
+        let (name, mut decoder) = args.weights().decoder(&device, ui)?;
+        if let Some(note) = head::quantize(&mut decoder, args.head.into())? {
             ui.note(&note);
         }
         let load = begin.elapsed().as_secs_f64();
-        info!("{name}: {} with {} threads, opened in {load:.3} s", device.name(), device.threads());
+        info!("{name}: {} with {}, opened in {load:.3} s", device.name(), session::threads(&device));
         let machine = Machine::new(&device);
         let mut model = LocalModel::new(decoder, context, CacheType::from(args.cache_type))?;
+        if args.model.is_none() {
+            for &tokens in &args.ttft {
+                let (measured, back) = First::of_model(args, model, tokens)?;
+                first.push(measured);
+                model = back;
+            }
+        }
+        if args.head == Head::Auto {
+            model.screen_later().iter().for_each(|note| ui.note(note));
+            model.finish_screen();
+        }
         for test in &tests {
             rows.push(measure(&mut model, args, &machine, *test, ui)?);
         }
         last = Some(report::Measured { name, load, model, machine });
     }
     let measured = last.context("expected at least one number of threads (-t)")?;
-    measured.report(args.output, &rows)?;
+    measured.report(args.output, &rows, &first)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn decoder(args: &BenchArgs, device: &Device, ui: &Ui) -> Result<(String, Decoder)> {
-    if let Some(name) = &args.synthetic {
-        let shape = synthetic::Shape::named(name).context("the shape was checked with the command line")?;
-        return Ok((format!("{name} (synthetic)"), synthetic::decoder(&shape.config(), device, 1)?));
-    }
-    let path = resolve(args.model.as_deref().context("expected a model (-m) or a shape (--synthetic)")?)?;
-    let options =
-        Options { load_mode: args.files.load_mode.into(), i2s_layout: args.files.i2s_layout.format() };
-    let checkpoint = Checkpoint::open(&path, options)?;
-    let bar = ui.progress("loading", checkpoint.weight_bytes(), true);
-    let decoder = local::decoder(&checkpoint, device, &|done, _| bar.set_position(done));
-    bar.finish_and_clear();
-    Ok((path.display().to_string(), decoder?))
-}
-
-/// Tokens to compute.
-#[derive(Clone, Copy)]
-struct Pass {
-    /// Position of the first token.
-    start: usize,
-    /// Tokens of each sequence.
-    tokens: usize,
-    /// Tokens of a sequence that are computed at once.
-    chunk: usize,
-    sequences: usize,
-    /// Blocks of the cache that each sequence has.
-    blocks: usize,
-    logits: Logits,
-}
-
-impl Pass {
-    fn run(self, model: &mut LocalModel) -> Result<()> {
-        let vocab = model.vocab_size() as u32;
-        let ids: Vec<u32> = (0..self.tokens as u32).map(|i| (i * 7919 + 13) % vocab).collect();
-        let mut logits = Vec::new();
-        for (i, ids) in ids.chunks(self.chunk).enumerate() {
-            let mut batch = Batch::default();
-            for sequence in 0..self.sequences {
-                let blocks = sequence * self.blocks..(sequence + 1) * self.blocks;
-                let blocks = blocks.map(|block| block as u32).collect();
-                batch.push(ids, self.start + i * self.chunk, blocks, self.logits);
-            }
-            for span in &mut batch.spans {
-                span.largest = Some(SamplingParams::default().top_k);
-            }
-            logits.clear();
-            model.forward(&batch, &mut logits).map_err(|e| anyhow!(e))?;
-        }
-        Ok(())
-    }
 }
 
 fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Test, ui: &Ui) -> Result<Row> {
@@ -327,6 +313,7 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
         let seen = depth as f64 + tokens as f64 / 2.0;
         (Ceiling::Bandwidth, weights + seen * position, step, Logits::All)
     };
+    let threads = model.device().threads_for(test.step());
     let bar = ui.progress("measuring", args.repeat as u64 + 1, false);
     let pass = Pass { start: depth, tokens, chunk, sequences, blocks: test.blocks(), logits };
     Pass { start: 0, tokens: depth, chunk: args.batch_size, logits: Logits::Last, ..pass }.run(model)?;
@@ -335,7 +322,7 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
     bar.inc(1);
     let (mut samples, mut shares) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat {
-        let limit = machine.measure(ceiling);
+        let limit = machine.measure(ceiling, threads);
         let begin = Instant::now();
         pass.run(model)?;
         let rate = (tokens * sequences) as f64 / begin.elapsed().as_secs_f64();
@@ -344,7 +331,7 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Row { test: test.name(), threads: model.device().threads(), samples, shares, ceiling })
+    Ok(Row { test: test.name(), threads, samples, shares, ceiling })
 }
 
 /// Weights of the projections: multiply-adds that every token needs.

@@ -91,7 +91,7 @@ fn open<'a>(args: &ChatArgs, ui: &'a Ui) -> Result<Chat<'a>> {
     };
     let system = text(&args.system_prompt, &args.system_prompt_file)?;
     let template = text(&args.chat_template, &args.chat_template_file)?;
-    let options = args.context.options(&args.model);
+    let options = args.context.options(&args.model, ui);
     let session = Session::open(&args.model.model, &options, args.context.engine(), ui)?;
     let framing = match template {
         Some(template) => with_template(&session.tokenizer, template)?,

@@ -39,7 +39,7 @@ pub(crate) struct DemoArgs {
 
 pub(crate) fn run(args: &DemoArgs, ui: &Ui) -> Result<ExitCode> {
     let files = FileArgs { load_mode: Load::Auto, i2s_layout: I2sLayout::Auto };
-    let options = args::options(&args.device, &files, 0, Cache::F16);
+    let options = args::options(&args.device, &files, 0, Cache::F16, ui);
     let mut session = Session::embedded(MODEL, &options, ui)?;
     let prompt = args.prompt.as_deref().unwrap_or(PROMPT);
     ui::out(format_args!("{prompt}"))?;

@@ -1,6 +1,12 @@
 //! Which devices there are, which one is taken and why, and what each computes itself.
 
-use crate::{markdown::table, session::resolve, values};
+use crate::{
+    markdown::table,
+    session::resolve,
+    tuned::{self, Tuned},
+    ui::Ui,
+    values,
+};
 use anyhow::{Context, Result};
 use bitnet_core::{
     Device,
@@ -38,14 +44,18 @@ pub(crate) struct DevicesArgs {
     json: bool,
 }
 
-pub(crate) fn run(args: &DevicesArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &DevicesArgs, ui: &Ui) -> Result<ExitCode> {
     let device = Device::open_for("auto", None, &work(args)?)?;
     let choice = device.choice().context("a device that is opened as auto was chosen")?;
     let columns = columns()?;
+    let tuned = tuned::load().unwrap_or_else(|reason| {
+        ui.note(reason);
+        None
+    });
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&report(choice, &columns))?)?;
+        outln!("{}", serde_json::to_string_pretty(&report(choice, &columns, tuned.as_ref()))?)?;
     } else {
-        outln!("{}", text(choice, &columns))?;
+        outln!("{}", text(choice, &columns, tuned.as_ref()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -68,7 +78,7 @@ fn columns() -> Result<Vec<Column>> {
     drivers().iter().filter(|driver| present(driver)).map(|driver| open(driver.name)).collect()
 }
 
-fn report(choice: &Choice, columns: &[Column]) -> Value {
+fn report(choice: &Choice, columns: &[Column], tuned: Option<&Tuned>) -> Value {
     let rows = |column: &[Capability]| -> Value {
         let row = |c: &Capability| json!({ "op": c.op, "operand": c.operand, "support": c.support.name() });
         column.iter().map(row).collect()
@@ -82,6 +92,7 @@ fn report(choice: &Choice, columns: &[Column]) -> Value {
         },
         "taken": choice.taken().candidate.name,
         "reason": choice.taken().reason.to_string(),
+        "tuned": tuned,
         "devices": choice.judged.iter().map(device).collect::<Vec<_>>(),
         "capabilities": columns.collect::<serde_json::Map<_, _>>(),
     })
@@ -102,7 +113,7 @@ fn device(Judged { candidate, reason }: &Judged) -> Value {
 }
 
 /// Markdown for people.
-fn text(choice: &Choice, columns: &[Column]) -> String {
+fn text(choice: &Choice, columns: &[Column], tuned: Option<&Tuned>) -> String {
     let mut devices = vec![
         ["device", "kind", "hardware", "memory", "available", "threads", "verdict", "reason"]
             .map(String::from)
@@ -125,7 +136,10 @@ fn text(choice: &Choice, columns: &[Column]) -> String {
     }));
     let (devices, capabilities) = (table(&devices), capabilities(columns));
     let task = choice.work.task.name();
-    format!("{devices}\nFor {task}, auto takes {choice}.\n\n{capabilities}").trim_end().to_owned()
+    let tuned = tuned.map_or_else(String::new, |Tuned { threads, threads_batch, .. }| {
+        format!(" Threads: {threads} for a token, {threads_batch} for more, as `bitnet tune` found.")
+    });
+    format!("{devices}\nFor {task}, auto takes {choice}.{tuned}\n\n{capabilities}").trim_end().to_owned()
 }
 
 /// A row an op and a way that it is computed, with the operands that it is computed so for.

@@ -2,7 +2,7 @@
 
 mod ceilings;
 
-use crate::commands::pull;
+use crate::{commands::pull, tuned, ui::printable};
 use anyhow::Result;
 use bitnet_core::{
     Device,
@@ -63,7 +63,7 @@ fn lines(report: &Value) -> Vec<(&'static str, String)> {
         ("features", text("features")),
         ("tiers", format!("{}; {} is used", text("tiers"), text("tier_used"))),
         ("cores", format!("{} physical, {}", text("physical_cores"), threads(&all))),
-        ("threads used", used.clone()),
+        ("threads used", threads_used(report, &used)),
         ("device", format!("auto takes {}: {}", text("device"), text("device_reason"))),
         ("memory", format!("{} GiB, {} GiB available", text("memory_gib"), text("memory_available_gib"))),
         (
@@ -75,16 +75,36 @@ fn lines(report: &Value) -> Vec<(&'static str, String)> {
                 text("read_bandwidth_all_threads_gb_per_s"),
             ),
         ),
-        ("int8 peak", format!("{} billion operations/s ({})", text("int8_gops_per_s"), threads(&used))),
+        (
+            "int8 peak",
+            format!(
+                "{} billion operations/s ({})",
+                text("int8_gops_per_s"),
+                threads(&text("threads_batch_used"))
+            ),
+        ),
         ("model cache", text("model_cache")),
     ]
+}
+
+fn threads_used(report: &Value, used: &str) -> String {
+    match (&report["tuned"], &report["tuned_note"]) {
+        (_, Value::String(note)) => format!("{used}; {}", printable(note)),
+        (Value::Null, _) => format!("{used}; `bitnet tune` finds out whether other numbers are faster"),
+        _ => format!("{used} for a token, {} for more, as `bitnet tune` found", report["threads_batch_used"]),
+    }
 }
 
 fn report() -> Result<Value> {
     let topology = Topology::detect();
     let device = Device::open("auto", None)?;
     let reason = device.choice().map(|choice| choice.taken().reason.to_string());
-    let used = topology.default_threads();
+    let (tuned, tuned_note) = match tuned::load() {
+        Ok(tuned) => (tuned, None),
+        Err(reason) => (None, Some(reason)),
+    };
+    let used = tuned.as_ref().map_or(topology.default_threads(), |tuned| tuned.threads);
+    let batch = tuned.as_ref().map_or(used, |tuned| tuned.threads_batch);
     let gib = |bytes: usize| (bytes as f64 / (1u64 << 30) as f64 * 10.0).round() / 10.0;
     Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -96,13 +116,16 @@ fn report() -> Result<Value> {
         "hardware_threads": topology.usable,
         "physical_cores": topology.physical,
         "threads_used": used,
+        "threads_batch_used": batch,
+        "tuned": tuned,
+        "tuned_note": tuned_note,
         "device": device.name(),
         "device_reason": reason,
         "memory_gib": topology.memory.map(|m| gib(m.total)),
         "memory_available_gib": topology.memory.map(|m| gib(m.available)),
         "read_bandwidth_gb_per_s": bandwidth(used),
         "read_bandwidth_all_threads_gb_per_s": bandwidth(topology.usable),
-        "int8_gops_per_s": gops(cpu::ceilings::integer_peak(&Threads::new(used), Kernels::best(), 5)),
+        "int8_gops_per_s": gops(cpu::ceilings::integer_peak(&Threads::new(batch), Kernels::best(), 5)),
         "model_cache": pull::cache_dir(),
     }))
 }

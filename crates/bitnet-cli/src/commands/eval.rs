@@ -45,7 +45,7 @@ pub(crate) struct EvalArgs {
 }
 
 pub(crate) fn run(args: &EvalArgs, ui: &Ui) -> Result<ExitCode> {
-    let device = Device::open(&args.device.device, args.device.threads.map(usize::from))?;
+    let device = Device::open(&args.device.device, args.device.counts(ui))?;
     let path = checkpoint_of(&resolve(&args.model)?)?;
     let options =
         Options { load_mode: args.files.load_mode.into(), i2s_layout: args.files.i2s_layout.format() };

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &LogitsArgs, ui: &Ui) -> Result<ExitCode> {
         None => None,
     };
     let room = listed.as_ref().map_or(0, Vec::len);
-    let options = args.model.options(room, args.cache_type);
+    let options = args.model.options(room, args.cache_type, ui);
     let session = Session::open(&args.model.model, &options, EngineOptions::default(), ui)?;
     let tokens = match (listed, &args.prompt) {
         (Some(ids), _) => ids,

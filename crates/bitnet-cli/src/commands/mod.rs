@@ -18,6 +18,7 @@ pub(crate) mod run;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
+pub(crate) mod tune;
 pub(crate) mod verify;
 
 use crate::ui::Ui;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Perplexity(perplexity::PerplexityArgs),
     Logits(logits::LogitsArgs),
     Bench(bench::BenchArgs),
+    Tune(tune::TuneArgs),
     Tokenize(tokenize::TokenizeArgs),
     Tokenizer(tokenizer::TokenizerArgs),
     Devices(devices::DevicesArgs),
@@ -64,9 +66,10 @@ impl Command {
             Self::Perplexity(args) => perplexity::run(&args, ui),
             Self::Logits(args) => logits::run(&args, ui),
             Self::Bench(args) => bench::run(&args, ui),
+            Self::Tune(args) => tune::run(&args, ui),
             Self::Tokenize(args) => tokenize::run(&args, ui),
             Self::Tokenizer(args) => tokenizer::run(&args, ui),
-            Self::Devices(args) => devices::run(&args),
+            Self::Devices(args) => devices::run(&args, ui),
             Self::Doctor(args) => doctor::run(&args),
             Self::Pull(args) => pull::run(&args, ui),
             Self::Completions(args) => completions::run(&args),

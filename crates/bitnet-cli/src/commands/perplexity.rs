@@ -74,7 +74,7 @@ pub(crate) struct PerplexityArgs {
 }
 
 pub(crate) fn run(args: &PerplexityArgs, ui: &Ui) -> Result<ExitCode> {
-    let options = args.model.options(args.ctx_size, args.cache_type);
+    let options = args.model.options(args.ctx_size, args.cache_type, ui);
     let session = Session::open(&args.model.model, &options, EngineOptions::default(), ui)?;
     let (tokenizer, mut model) = (session.tokenizer, session.engine.into_model());
     let tokens = match (&args.ids, &args.file) {

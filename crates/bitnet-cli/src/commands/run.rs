@@ -46,7 +46,7 @@ pub(crate) struct RunArgs {
     /// Write the prompt before its continuation; with log-probabilities, their lines for the prompt too.
     #[arg(long, env = "BITNET_ECHO")]
     echo: bool,
-    /// Say how long everything took and how much memory it used.
+    /// Say how long everything took, from the start to the first token too, and how much memory it used.
     #[arg(long, env = "BITNET_SHOW_TIMINGS")]
     show_timings: bool,
     #[command(flatten)]
@@ -57,9 +57,10 @@ pub(crate) struct RunArgs {
 
 pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Result<ExitCode> {
     let prompt = prompt(args)?;
-    let options = args.context.options(&args.model);
+    let options = args.context.options(&args.model, ui);
     let mut session = Session::open(&args.model.model, &options, args.context.engine(), ui)?;
     let request = request(args, &session.tokenizer, &prompt, ui)?;
+    let opened = ui.elapsed();
     let generation = if args.log_probs.is_some() {
         scored(&mut session, request)?
     } else {
@@ -72,7 +73,8 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Result<ExitCode> {
     };
     session.explain_end(&generation, args.stop.limit(), ui);
     if args.show_timings {
-        ui.figures(session.timings(&generation));
+        let first = (opened + generation.prefill).as_secs_f64() * 1e3;
+        ui.figures(format!("first token after {first:.0} ms · {}", session.timings(&generation)));
         ui.figures(session.memory());
     }
     Ok(ExitCode::SUCCESS)

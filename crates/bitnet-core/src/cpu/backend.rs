@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Error, Result,
     backend::{Backend, CodesMut, CodesView, Paged},
+    device::ThreadCounts,
     memory::{self, Host, RawAlloc, RawMem},
     ops::{
         Adam, Binary, Compare, Glu, Logical, Reduce, RowFigures, ScreenView, TokenCodes, Unary,
@@ -24,7 +25,10 @@ use crate::{
     view::{View, ViewMut},
 };
 use bitnet_quant::Format;
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 /// Elements of an elementwise op that are worth a thread of their own.
 const ELEMENTS: usize = 16_384;
@@ -39,13 +43,28 @@ const DEQUANTIZED_ROWS: usize = 8;
 pub struct CpuBackend {
     name: String,
     kernels: &'static Kernels,
-    threads: Threads,
+    /// The team of the larger count.
+    team: Threads,
+    decode: AtomicUsize,
+    batch: AtomicUsize,
 }
 
 impl CpuBackend {
-    /// A backend over a tier that this CPU has.
-    pub fn new(kernels: &'static Kernels, threads: usize) -> Self {
-        Self { name: format!("cpu/{}", kernels.name), kernels, threads: Threads::new(threads) }
+    /// A backend over a tier that this CPU has, with threads for ops on one token and for all others; at least one each.
+    pub fn new(kernels: &'static Kernels, decode: usize, batch: usize) -> Self {
+        let team = Threads::new(decode.max(batch));
+        let [decode, batch] = [decode, batch].map(|n| AtomicUsize::new(n.clamp(1, team.len())));
+        Self { name: format!("cpu/{}", kernels.name), kernels, team, decode, batch }
+    }
+
+    /// The threads of an op on this many tokens. What one token needs is limited by memory, more by arithmetic.
+    fn team(&self, tokens: usize) -> Threads {
+        self.team.first(self.threads_for(tokens))
+    }
+
+    /// The threads of an op that does not know of tokens.
+    fn all(&self) -> Threads {
+        self.team(usize::MAX)
     }
 
     /// The kernel for a stored format, where there is one.
@@ -60,26 +79,26 @@ impl CpuBackend {
         })
     }
 
-    fn elementwise(&self) -> Elementwise<'_> {
-        Elementwise { kernels: self.kernels, threads: &self.threads }
+    fn elementwise(&self) -> Elementwise {
+        Elementwise { kernels: self.kernels, threads: self.all() }
     }
 
-    fn along(&self) -> Rows<'_> {
-        Rows { kernels: self.kernels, threads: &self.threads }
+    fn along(&self) -> Rows {
+        Rows { kernels: self.kernels, threads: self.all() }
     }
 
-    fn screening(&self) -> Screening<'_> {
-        Screening { kernels: self.kernels, threads: &self.threads }
+    fn screening(&self, tokens: usize) -> Screening {
+        Screening { kernels: self.kernels, threads: self.team(tokens) }
     }
 
-    fn training(&self) -> Training<'_> {
-        Training { kernels: self.kernels, threads: &self.threads }
+    fn training(&self) -> Training {
+        Training { kernels: self.kernels, threads: self.all() }
     }
 
-    /// Calls `f` with the rows of `y` that hold at least [`ELEMENTS`] elements together.
+    /// Calls `f` with the rows of `y`, one a token, that hold at least [`ELEMENTS`] elements together.
     fn rows(&self, y: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
         let each = ELEMENTS.div_ceil(width.max(1));
-        self.threads.for_each_chunk_mut(y, each * width.max(1), |chunk, rows| {
+        self.team(y.len() / width.max(1)).for_each_chunk_mut(y, each * width.max(1), |chunk, rows| {
             for (i, row) in rows.chunks_mut(width).enumerate() {
                 f(chunk * each + i, row);
             }
@@ -113,7 +132,18 @@ impl Backend for CpuBackend {
     }
 
     fn threads(&self) -> usize {
-        self.threads.len()
+        self.team.len()
+    }
+
+    fn threads_for(&self, tokens: usize) -> usize {
+        if tokens > 1 { self.batch.load(Relaxed) } else { self.decode.load(Relaxed) }
+    }
+
+    fn set_threads(&self, counts: ThreadCounts) {
+        let (decode, batch) = counts.resolve_with(|| self.threads());
+        for (count, n) in [(&self.decode, decode), (&self.batch, batch)] {
+            count.store(n.clamp(1, self.team.len()), Relaxed);
+        }
     }
 
     fn fallbacks(&self) -> u64 {
@@ -146,12 +176,29 @@ impl Backend for CpuBackend {
         failed.into_result()
     }
 
+    fn quantize_rows(&self, weight: PackedView<'_>, format: Format, y: ViewMut<'_>) -> Result<()> {
+        let op = "quantize_rows";
+        let bytes = weight.data.as_slice::<u8>(op)?;
+        let from = weight.format.tensor_bytes(1, weight.cols)?.max(1);
+        let to = format.tensor_bytes(1, weight.cols)?.max(1);
+        let each = ELEMENTS.div_ceil(weight.cols.max(1));
+        let failed = FirstError::default();
+        self.all().for_each_item_mut(y.into_slice::<u8>(op)?, each * to, |part, y| {
+            let mut values = vec![0f32; weight.cols];
+            for (row, y) in bytes[part * each * from..].chunks(from).zip(y.chunks_mut(to)) {
+                let read = self.kernels.read_row(weight.format, row, &mut values);
+                failed.keep(read.and_then(|()| self.kernels.write_row(format, &values, y)));
+            }
+        });
+        failed.into_result()
+    }
+
     fn screen(&self, weight: PackedView<'_>, codes: ViewMut<'_>, figures: &mut [RowFigures]) -> Result<()> {
-        self.screening().rows(weight, codes, figures)
+        self.screening(usize::MAX).rows(weight, codes, figures)
     }
 
     fn screen_products(&self, screen: ScreenView<'_>, x: TokenCodes<'_>, y: ViewMut<'_>) -> Result<()> {
-        self.screening().products(screen, x, y)
+        self.screening(x.scales.len()).products(screen, x, y)
     }
 
     fn rms_norm(&self, x: View<'_>, weight: View<'_>, eps: f32, y: ViewMut<'_>) -> Result<()> {
@@ -172,7 +219,7 @@ impl Backend for CpuBackend {
         let sums = y.sums.into_slice::<i32>(op)?;
         let padded = padded_cols(width);
         let grain = ELEMENTS.div_ceil(width.max(1));
-        self.threads.for_each_row3(
+        self.team(scales.len()).for_each_row3(
             (codes, padded),
             (scales, 1),
             (sums, 1),
@@ -195,8 +242,9 @@ impl Backend for CpuBackend {
             sums: x.sums.as_slice(op)?,
         };
         let row_bytes = padded_cols(weight.cols) / 4;
-        let grain = claim(row_bytes, weight.rows, self.threads.len());
-        self.threads.for_each_columns(y.into_slice(op)?, weight.rows, grain, |mut y| {
+        let threads = self.team(x.scales.len());
+        let grain = claim(row_bytes, weight.rows, threads.len());
+        threads.for_each_columns(y.into_slice(op)?, weight.rows, grain, |mut y| {
             let Range { start, end } = y.range();
             let bytes = &bytes[start * row_bytes..end * row_bytes];
             let scales = if scales.len() == 1 { scales } else { &scales[start..end] };
@@ -209,9 +257,10 @@ impl Backend for CpuBackend {
         let op = "matmul_t";
         let (x, bytes) = (x.as_slice::<f32>(op)?, weight.data.as_slice::<u8>(op)?);
         let row_bytes = weight.format.tensor_bytes(1, weight.cols)?;
-        let grain = claim(row_bytes, weight.rows, self.threads.len());
+        let threads = self.team(x.len() / weight.cols.max(1));
+        let grain = claim(row_bytes, weight.rows, threads.len());
         let failed = FirstError::default();
-        self.threads.for_each_columns(y.into_slice(op)?, weight.rows, grain, |mut y| {
+        threads.for_each_columns(y.into_slice(op)?, weight.rows, grain, |mut y| {
             let bytes = &bytes[y.range().start * row_bytes..y.range().end * row_bytes];
             match self.matmul_t_kernel(weight.format) {
                 Some(kernel) => kernel(bytes, x, &mut y),
@@ -235,9 +284,10 @@ impl Backend for CpuBackend {
     }
 
     fn glu(&self, kind: Glu, gate: View<'_>, up: View<'_>, y: ViewMut<'_>) -> Result<()> {
+        let threads = self.team(gate.shape().rows());
         let (gate, up) = (gate.as_slice::<f32>("glu")?, up.as_slice::<f32>("glu")?);
         let kernel = self.kernels.glu(kind);
-        self.threads.for_each_chunk_mut(y.into_slice("glu")?, ELEMENTS, |chunk, y| {
+        threads.for_each_chunk_mut(y.into_slice("glu")?, ELEMENTS, |chunk, y| {
             let range = chunk * ELEMENTS..chunk * ELEMENTS + y.len();
             kernel(&gate[range.clone()], &up[range], y);
         });
@@ -245,8 +295,9 @@ impl Backend for CpuBackend {
     }
 
     fn add_assign(&self, x: ViewMut<'_>, y: View<'_>) -> Result<()> {
+        let threads = self.team(y.shape().rows());
         let y = y.as_slice::<f32>("add_assign")?;
-        self.threads.for_each_chunk_mut(x.into_slice("add_assign")?, ELEMENTS, |chunk, x| {
+        threads.for_each_chunk_mut(x.into_slice("add_assign")?, ELEMENTS, |chunk, x| {
             (self.kernels.add)(x, &y[chunk * ELEMENTS..][..x.len()]);
         });
         Ok(())
@@ -270,11 +321,11 @@ impl Backend for CpuBackend {
     }
 
     fn attention(&self, q: View<'_>, paged: Paged<'_>, cache: View<'_>, y: ViewMut<'_>) -> Result<()> {
-        let (shape, heads) = (paged.shape, q.shape().dims()[1]);
+        let (shape, tokens, heads) = (paged.shape, q.shape().dims()[0], q.shape().dims()[1]);
         let (q, cache) = (q.as_slice::<f32>("attention")?, cache.as_slice::<u8>("attention")?);
         let group = heads / shape.heads * shape.head_dim;
         let kernel = self.kernels.attention(shape.storage);
-        self.threads.for_each_item_mut(y.into_slice("attention")?, group, |item, y| {
+        self.team(tokens).for_each_item_mut(y.into_slice("attention")?, group, |item, y| {
             let (token, head) = (item / shape.heads, item % shape.heads);
             let (blocks, len) = seen(paged, token);
             kernel(&q[item * group..][..group], &Past { cache, shape, blocks, head, len }, y);
@@ -343,7 +394,7 @@ impl Backend for CpuBackend {
     }
 
     fn matmul(&self, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
-        gemm::matmul(self.kernels, &self.threads, a, b, y)
+        gemm::matmul(self.kernels, &self.all(), a, b, y)
     }
 
     fn rms_norm_backward(

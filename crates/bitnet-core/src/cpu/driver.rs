@@ -4,7 +4,7 @@ use super::{CpuBackend, kernels::Kernels, topology::Topology};
 use crate::{
     Error, Result,
     backend::Backend,
-    device::{Absence, Candidate, Driver, Kind},
+    device::{Absence, Candidate, Driver, Kind, ThreadCounts},
 };
 use std::sync::Arc;
 
@@ -42,13 +42,13 @@ fn probe() -> Vec<Candidate> {
     found
 }
 
-fn open(name: &str, threads: Option<usize>) -> Result<Arc<dyn Backend>> {
+fn open(name: &str, threads: ThreadCounts) -> Result<Arc<dyn Backend>> {
     let kernels = match name.strip_prefix("cpu/") {
         Some(tier) => Kernels::by_name(tier).ok_or_else(|| Error::unknown_device(name))?,
         None => Kernels::best(),
     };
-    let threads = threads.unwrap_or_else(|| Topology::detect().default_threads()).max(1);
-    Ok(Arc::new(CpuBackend::new(kernels, threads)))
+    let (decode, batch) = threads.resolve_with(|| Topology::detect().default_threads());
+    Ok(Arc::new(CpuBackend::new(kernels, decode, batch)))
 }
 
 #[cfg(test)]

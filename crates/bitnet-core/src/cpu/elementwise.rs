@@ -191,12 +191,12 @@ fn fill<Y, const N: usize>(
 }
 
 /// The kernels and threads that elementwise ops run with.
-pub(super) struct Elementwise<'a> {
+pub(super) struct Elementwise {
     pub(super) kernels: &'static Kernels,
-    pub(super) threads: &'a Threads,
+    pub(super) threads: Threads,
 }
 
-impl Elementwise<'_> {
+impl Elementwise {
     /// Calls `f` with every tile of `y` and where the operands have its elements.
     fn tiles<T: Element, Y: Element, const N: usize>(
         &self,
@@ -370,7 +370,7 @@ impl Elementwise<'_> {
                 return Ok(());
             }
             if let Some(transposed) = Transposed::new(&walk) {
-                transposed.copy(self.kernels, self.threads, size_of_val(y) >= PAST_CACHES, data, y);
+                transposed.copy(self.kernels, &self.threads, size_of_val(y) >= PAST_CACHES, data, y);
                 return Ok(());
             }
             if let Some((lines, extent)) = walk.lines() {

@@ -17,7 +17,10 @@ use crate::ops::{
     convert, copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope,
     screen, softmax, transpose, unary,
 };
-use bitnet_quant::Format;
+use bitnet_quant::{
+    Format,
+    formats::{dense::quantize_row, q6_k::Q6K, q8_0::Q8_0},
+};
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
 pub type MatmulT = fn(weight: &[u8], x: &[f32], y: &mut ColumnsMut<'_>);
@@ -27,6 +30,9 @@ pub type Attention = fn(q: &[f32], past: &Past<'_>, y: &mut [f32]);
 
 /// Writes key and value of one position to its slot in the run of a head. `k, v: [D]`.
 pub type KvStore = fn(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]);
+
+/// A row of floats in a format, as [`Format::quantize_row`].
+pub type QuantizeRow = fn(x: &[f32], bytes: &mut [u8]) -> bitnet_quant::Result<()>;
 
 /// `y = act(gate) * up`. All `[F]`.
 pub type GluRow = fn(gate: &[f32], up: &[f32], y: &mut [f32]);
@@ -55,6 +61,10 @@ pub struct Kernels {
     pub screen: fn(w: &[f32], codes: &mut [i8]) -> RowFigures,
     /// Products of rows `[R, width]` and tokens `[T, width]` in codes: `sums: [R, T]`.
     pub screen_dots: fn(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]),
+    /// A row in Q8_0.
+    pub quantize_q8_0: QuantizeRow,
+    /// A row in Q6_K.
+    pub quantize_q6_k: QuantizeRow,
     /// Norm of a row: `x, weight, y: [C]`.
     pub rms_norm: fn(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]),
     /// Rotation of one head: `x: [D]`, `cos, sin: [D/2]`.
@@ -163,6 +173,18 @@ impl Kernels {
         Ok(())
     }
 
+    /// A row of floats in a format.
+    ///
+    /// # Errors
+    /// As [`Format::quantize_row`].
+    pub fn write_row(&self, format: Format, x: &[f32], bytes: &mut [u8]) -> bitnet_quant::Result<()> {
+        match format {
+            Format::Q8_0 => (self.quantize_q8_0)(x, bytes),
+            Format::Q6K => (self.quantize_q6_k)(x, bytes),
+            _ => format.quantize_row(x, bytes),
+        }
+    }
+
     /// The references themselves.
     pub const SCALAR: Self = Self {
         name: "scalar",
@@ -171,6 +193,8 @@ impl Kernels {
         quantize_activation: quantize_activation::reference,
         screen: screen::reference,
         screen_dots: screen::dots::<[f32; LANES]>,
+        quantize_q8_0: quantize_row::<Q8_0>,
+        quantize_q6_k: quantize_row::<Q6K>,
         rms_norm: rms_norm::reference,
         rope: rope::reference,
         add: add::reference,

@@ -28,9 +28,9 @@ fn place(row: &[f32], x: f32) -> usize {
 }
 
 /// The kernels and threads that these ops run with.
-pub(super) struct Rows<'a> {
+pub(super) struct Rows {
     pub(super) kernels: &'static Kernels,
-    pub(super) threads: &'a Threads,
+    pub(super) threads: Threads,
 }
 
 /// An integer or a truth as the widest integer.
@@ -45,7 +45,7 @@ fn extents(x: &View<'_>) -> [usize; 3] {
     [outer, n, width]
 }
 
-impl Rows<'_> {
+impl Rows {
     pub(super) fn reduce(&self, op: Reduce, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
         let (name, [_, n, width]) = (op.name(), extents(&x));
         match op {

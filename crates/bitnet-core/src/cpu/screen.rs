@@ -19,12 +19,12 @@ const GRAIN: usize = 16_384;
 const ROWS: usize = 16;
 
 /// The kernels and threads that these ops run with.
-pub(super) struct Screening<'a> {
+pub(super) struct Screening {
     pub(super) kernels: &'static Kernels,
-    pub(super) threads: &'a Threads,
+    pub(super) threads: Threads,
 }
 
-impl Screening<'_> {
+impl Screening {
     pub(super) fn rows(
         &self,
         weight: PackedView<'_>,

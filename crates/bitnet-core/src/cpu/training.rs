@@ -14,12 +14,12 @@ const GRAIN: usize = 16_384;
 const NORM_ROWS: usize = 64;
 
 /// The kernels and threads that these ops run with.
-pub(super) struct Training<'a> {
+pub(super) struct Training {
     pub(super) kernels: &'static Kernels,
-    pub(super) threads: &'a Threads,
+    pub(super) threads: Threads,
 }
 
-impl Training<'_> {
+impl Training {
     pub(super) fn rms_norm_backward(
         &self,
         x: View<'_>,

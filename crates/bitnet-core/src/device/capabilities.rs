@@ -156,7 +156,7 @@ fn all() -> impl Iterator<Item = Op> {
 const BOTH: &[Task] = &[Task::Inference, Task::Training];
 const INFERENCE: &[Task] = &[Task::Inference];
 
-const MODEL: [Op; 13] = [
+const MODEL: [Op; 14] = [
     Op { name: "transfer", tasks: BOTH, operands: Operands::Types, run: transfer },
     Op { name: "embedding", tasks: BOTH, operands: Operands::Formats, run: embedding },
     Op { name: "rms_norm", tasks: BOTH, operands: Operands::One(Operand::F32), run: rms_norm },
@@ -173,6 +173,7 @@ const MODEL: [Op; 13] = [
         run: bit_matmul,
     },
     Op { name: "matmul_t", tasks: BOTH, operands: Operands::Formats, run: matmul_t },
+    Op { name: "quantize_rows", tasks: &[], operands: Operands::Formats, run: quantize_rows },
     Op { name: "screen", tasks: &[], operands: Operands::One(Operand::Matrix(Format::F16)), run: screen },
     Op {
         name: "screen_products",
@@ -231,6 +232,11 @@ fn bit_matmul(device: &Device, _: Operand) -> Result<()> {
 
 fn matmul_t(device: &Device, operand: Operand) -> Result<()> {
     ops::matmul_t(&rows(device)?, &stored(device, operand)?).map(drop)
+}
+
+fn quantize_rows(device: &Device, operand: Operand) -> Result<()> {
+    let Operand::Matrix(format) = operand else { unreachable!("tried with formats alone") };
+    ops::quantize_rows(&PackedTensor::from_rows(&rows(device)?)?, format).map(drop)
 }
 
 fn screen(device: &Device, operand: Operand) -> Result<()> {

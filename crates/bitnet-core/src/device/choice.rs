@@ -3,7 +3,7 @@
 use super::{
     Device,
     capabilities::Capability,
-    driver::{Absence, Candidate, Driver, Kind, candidates, owner},
+    driver::{Absence, Candidate, Driver, Kind, ThreadCounts, candidates, owner},
 };
 use crate::{Error, Result, memory::Bytes};
 use std::fmt;
@@ -193,7 +193,8 @@ impl fmt::Display for Choice {
 ///
 /// # Errors
 /// Where no device can be opened.
-pub fn choose_among(drivers: &[Driver], work: &Work, threads: Option<usize>) -> Result<Device> {
+pub fn choose_among(drivers: &[Driver], work: &Work, threads: impl Into<ThreadCounts>) -> Result<Device> {
+    let threads = threads.into();
     let mut taken = None::<Device>;
     let mut judge = |candidate: &Candidate| match (&taken, &candidate.absence) {
         (_, Some(absence)) => Reason::Absent(absence.clone()),
@@ -217,7 +218,7 @@ pub fn choose_among(drivers: &[Driver], work: &Work, threads: Option<usize>) -> 
 }
 
 /// The fastest device of the host that was only short of memory.
-fn last_resort(drivers: &[Driver], judged: &mut [Judged], threads: Option<usize>) -> Result<Device> {
+fn last_resort(drivers: &[Driver], judged: &mut [Judged], threads: ThreadCounts) -> Result<Device> {
     let mut of_host = judged.iter_mut().filter(|judged| judged.candidate.kind == Kind::Cpu);
     let found = of_host.find_map(|judged| match judged.reason {
         Reason::Memory { needed, available } => Some((judged, Reason::LastResort { needed, available })),
@@ -228,7 +229,7 @@ fn last_resort(drivers: &[Driver], judged: &mut [Judged], threads: Option<usize>
     open(drivers, &resort.candidate, threads)
 }
 
-fn open(drivers: &[Driver], candidate: &Candidate, threads: Option<usize>) -> Result<Device> {
+fn open(drivers: &[Driver], candidate: &Candidate, threads: ThreadCounts) -> Result<Device> {
     let driver = owner(drivers, &candidate.name).expect("a device that is present was found by its driver");
     Ok(Device::with_backend((driver.open)(&candidate.name, threads)?))
 }
@@ -238,7 +239,7 @@ fn try_out(
     drivers: &[Driver],
     candidate: &Candidate,
     work: &Work,
-    threads: Option<usize>,
+    threads: ThreadCounts,
 ) -> Result<Device, Reason> {
     let (needed, available) = (work.bytes(), candidate.memory.map_or(usize::MAX, |memory| memory.available));
     if needed > available {

@@ -32,12 +32,36 @@ pub struct Driver {
     pub name: &'static str,
     /// Every device that it knows of, present or not, the fastest first.
     pub probe: fn() -> Vec<Candidate>,
-    /// Opens a device by its name, or the fastest by that of the driver; with its own number of threads for `None`.
+    /// Opens a device by its name, or the fastest by that of the driver.
     pub open: Open,
 }
 
-/// Opens a device by its name, with a number of threads.
-pub type Open = fn(name: &str, threads: Option<usize>) -> Result<Arc<dyn Backend>>;
+/// Opens a device by its name.
+pub type Open = fn(name: &str, threads: ThreadCounts) -> Result<Arc<dyn Backend>>;
+
+/// How many threads an op uses. Results do not depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadCounts {
+    /// For one token, as in a decode step; the device's own number where it is `None`.
+    pub decode: Option<usize>,
+    /// For more tokens, and for ops that do not know of tokens; as `decode` where it is `None`.
+    pub batch: Option<usize>,
+}
+
+impl ThreadCounts {
+    /// Both counts, given the device's own number.
+    pub fn resolve_with(self, own: impl FnOnce() -> usize) -> (usize, usize) {
+        let decode = self.decode.unwrap_or_else(own);
+        (decode, self.batch.unwrap_or(decode))
+    }
+}
+
+/// The same number for every op.
+impl From<Option<usize>> for ThreadCounts {
+    fn from(threads: Option<usize>) -> Self {
+        Self { decode: threads, batch: None }
+    }
+}
 
 impl Driver {
     /// Whether a device of this name would be its.

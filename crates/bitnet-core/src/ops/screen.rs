@@ -5,6 +5,10 @@
 //! norms, by Cauchy and Schwarz, where `γ` bounds what sixteen-lane sums round (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
 //! section 3.1). `v·u` is a sum of integers, hence exact.
 
+mod partial;
+
+pub use partial::PartialScreen;
+
 use crate::{
     DType, Error, PackedTensor, Result, Tensor,
     lanes::{CODE_BLOCKS, Lanes},
@@ -154,22 +158,9 @@ impl Screen {
     /// # Errors
     /// Where the matrix is ternary or holds a number that is not finite or too large, the device is not the host, or memory runs out.
     pub fn of(weight: &PackedTensor) -> Result<Self> {
-        let (op, device) = ("screen", weight.device());
-        if weight.scales().is_some() || !device.backend().host_addressable() {
-            return Err(Error::Format { op, format: weight.format() });
-        }
-        if weight.cols() == 0 {
-            return Err(Error::Argument { op, reason: "a matrix without columns".to_owned() });
-        }
-        let shape = [weight.rows(), weight.cols().next_multiple_of(CODES)];
-        let mut codes = Tensor::empty(device, shape, DType::I8)?;
-        let mut figures = vec![RowFigures::default(); weight.rows()];
-        device.backend().screen(weight.view(), codes.view_mut(op)?, &mut figures)?;
-        let finite = |row: &RowFigures| (row.lost + row.length).is_finite();
-        if let Some(row) = figures.iter().position(|row| !finite(row)) {
-            return Err(Error::Argument { op, reason: format!("row {row} is not finite, or too large") });
-        }
-        Ok(Self { codes, figures: figures.into(), cols: weight.cols() })
+        let mut partial = PartialScreen::of(weight)?;
+        partial.advance(weight.rows())?;
+        Ok(partial.finish())
     }
 
     /// Bytes of the copy and what is known of it, all of which are read for a token.

@@ -1,5 +1,6 @@
 //! Every tier that this processor runs gives the bits of the scalar tier and writes nothing else.
 
+mod quantize;
 mod screen;
 mod training;
 

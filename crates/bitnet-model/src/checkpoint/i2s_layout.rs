@@ -7,6 +7,7 @@
 use super::{Checkpoint, Weight};
 use crate::{Error, Result, weights::Source};
 use bitnet_quant::Format;
+use rayon::prelude::*;
 
 /// The layouts, the published one first.
 pub const LAYOUTS: [Format; 3] = [Format::I2S, Format::I2SArm, Format::I2SRow4];
@@ -74,24 +75,29 @@ pub(super) fn decide(checkpoint: &Checkpoint) -> Result<Option<Decision>> {
     if let Some(layout) = stated(checkpoint.source())? {
         return Ok(Some(Decision { layout, evidence: Evidence::Stated, scores: Vec::new() }));
     }
-    let mut scores = LAYOUTS.map(|layout| (layout, 0.0f32)).to_vec();
     let looked_at = layers.min(LAYERS);
-    for index in 0..looked_at {
-        // Spread over the depth: first and last layers are the least typical.
-        let layer = (2 * index + 1) * layers / (2 * looked_at);
-        let up = checkpoint.projection(layer, "mlp.up_proj")?;
-        let down = checkpoint.projection(layer, "mlp.down_proj")?;
-        if up.format != Format::I2S || down.format != Format::I2S {
-            continue;
-        }
-        // Four rows in a byte need rows in fours; what the format cannot hold scores nothing.
-        let possible =
-            |layout: Format| [&up, &down].iter().all(|w| layout.tensor_bytes(w.rows, w.cols).is_ok());
-        for (layout, score) in scores.iter_mut().filter(|(layout, _)| possible(*layout)) {
-            *score += alignment(&up, &down, *layout) / (looked_at as f32).sqrt();
-        }
+    // Spread over the depth: first and last layers are the least typical.
+    let layer = |index: usize| (2 * index + 1) * layers / (2 * looked_at);
+    let found = (0..LAYOUTS.len() * looked_at).into_par_iter().map(|i| {
+        let (layer, layout) = (layer(i / LAYOUTS.len()), LAYOUTS[i % LAYOUTS.len()]);
+        Ok(score(checkpoint, layer, layout)? / (looked_at as f32).sqrt())
+    });
+    let found: Vec<f32> = found.collect::<Result<_>>()?;
+    let mut scores = LAYOUTS.map(|layout| (layout, 0.0f32)).to_vec();
+    for found in found.chunks(LAYOUTS.len()) {
+        scores.iter_mut().zip(found).for_each(|((_, sum), score)| *sum += score);
     }
     Ok(Some(choose(scores)))
+}
+
+/// How well the matrices of a layer go together under a layout.
+fn score(checkpoint: &Checkpoint, layer: usize, layout: Format) -> Result<f32> {
+    let up = checkpoint.projection(layer, "mlp.up_proj")?;
+    let down = checkpoint.projection(layer, "mlp.down_proj")?;
+    // Four rows in a byte need rows in fours; what the format cannot hold scores nothing.
+    let possible =
+        [&up, &down].iter().all(|w| w.format == Format::I2S && layout.tensor_bytes(w.rows, w.cols).is_ok());
+    Ok(if possible { alignment(&up, &down, layout) } else { 0.0 })
 }
 
 fn stated(source: &Source) -> Result<Option<Format>> {

@@ -15,16 +15,17 @@ pub(super) fn export(tokenizer: &Tokenizer) -> Result<GgufVocab> {
     let inner = &*tokenizer.0;
     check_frame(tokenizer)?;
     check_added(inner)?;
+    let json = &inner.whole_json();
     let byte_level = inner.alphabet == Alphabet::ByteLevel;
     let (pre, add_space_prefix) =
-        if byte_level { (Some(splitting(inner)?), None) } else { (None, Some(space_prefix(&inner.json)?)) };
+        if byte_level { (Some(splitting(inner, json)?), None) } else { (None, Some(space_prefix(json)?)) };
     let merge = |m: &Value| match m {
         Value::String(text) => Some(text.clone()),
         pair => Some(format!("{} {}", pair[0].as_str()?, pair[1].as_str()?)),
     };
     let merges =
-        inner.json["model"]["merges"].as_array().into_iter().flatten().map(merge).collect::<Option<Vec<_>>>();
-    let unknown = inner.json["model"]["unk_token"].as_str().and_then(|text| tokenizer.id(text));
+        json["model"]["merges"].as_array().into_iter().flatten().map(merge).collect::<Option<Vec<_>>>();
+    let unknown = json["model"]["unk_token"].as_str().and_then(|text| tokenizer.id(text));
     let (tokens, kinds) = tokens(tokenizer);
     // Likelier tokens come first in a vocabulary that was trained by merging.
     let scores = (!byte_level).then(|| (0..tokens.len()).map(|id| -(id as f32)).collect());
@@ -94,19 +95,18 @@ fn check_added(inner: &Inner) -> Result<()> {
 }
 
 /// The name of a byte-level tokenizer's way of splitting, where its readers do all the rest as this tokenizer does.
-fn splitting(inner: &Inner) -> Result<Splitting> {
-    let json = &inner.json;
+fn splitting(inner: &Inner, json: &Value) -> Result<Splitting> {
     let expected =
         "one that has a name in GGUF files (gpt-2, llama-bpe, qwen2, falcon); keep this model as a folder";
     let splitting = Splitting::of(&json["pre_tokenizer"])
-        .or_else(|| Splitting::same_without_numbers(&json["pre_tokenizer"]).filter(|_| !has_numbers(inner)))
+        .or_else(|| Splitting::same_without_numbers(&json["pre_tokenizer"]).filter(|_| !has_numbers(json)))
         .ok_or_else(|| refusal("pre_tokenizer", &json["pre_tokenizer"], expected))?;
     if json["normalizer"] != splitting.normalizer() {
         let expected = "NFC with the splitting of qwen2 and none with others, as GGUF files have it; keep this model as a folder";
         return Err(refusal("normalizer", &json["normalizer"], expected));
     }
     let ignores = json["model"]["ignore_merges"] == true;
-    if ignores != splitting.ignores_merges() && !merges_make_every_token(inner)? {
+    if ignores != splitting.ignores_merges() && !merges_make_every_token(inner, json)? {
         let expected = "true with the splitting of llama-bpe and false with others, as GGUF files have it; keep this model as a folder";
         return Err(refusal("model.ignore_merges", &json["model"]["ignore_merges"], expected));
     }
@@ -114,19 +114,19 @@ fn splitting(inner: &Inner) -> Result<Splitting> {
 }
 
 /// Whether a token holds two digits in a row, so that it matters where runs of them are cut.
-fn has_numbers(inner: &Inner) -> bool {
-    let vocab = inner.json["model"]["vocab"].as_object().into_iter().flatten();
+fn has_numbers(json: &Value) -> bool {
+    let vocab = json["model"]["vocab"].as_object().into_iter().flatten();
     vocab
         .into_iter()
         .any(|(text, _)| text.as_bytes().windows(2).any(|two| two.iter().all(u8::is_ascii_digit)))
 }
 
 /// Whether merging makes every token of its own text, so that looking for it as a whole first changes nothing.
-fn merges_make_every_token(inner: &Inner) -> Result<bool> {
+fn merges_make_every_token(inner: &Inner, json: &Value) -> Result<bool> {
     let ModelWrapper::BPE(model) = inner.merges.get_model() else { return Ok(false) };
     let mut model = model.clone();
     model.ignore_merges = false;
-    for (text, id) in inner.json["model"]["vocab"].as_object().into_iter().flatten() {
+    for (text, id) in json["model"]["vocab"].as_object().into_iter().flatten() {
         let made = model.tokenize(text).map_err(|e| Error::Encode { reason: e.to_string() })?;
         let whole = made.len() == 1 && *id == made[0].id;
         let added = id.as_u64().is_some_and(|id| inner.specials.is_added(id as u32));

@@ -1,12 +1,14 @@
 //! The vocabulary inside of a GGUF. Keys and token types: ggml, `docs/gguf.md`.
 
 use super::{
-    Error, Parts, Result, bytes::byte_token, json::MAX_TOKEN, pretokenizer::Splitting, special::ENDS,
+    Error, Parts, Result, bytes::byte_token, json::MAX_TOKEN, merging::Merging, pretokenizer::Splitting,
+    special::ENDS,
 };
 use crate::weights::gguf::{Array, Gguf, Strings};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fmt;
+use tokenizers::models::bpe::Vocab;
 
 pub(super) const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
@@ -127,6 +129,12 @@ impl GgufVocab {
         self.tokens.iter().position(|t| t == text).and_then(|id| u32::try_from(id).ok())
     }
 
+    /// Texts and ids of the tokens that stand for something.
+    pub(super) fn used(&self) -> impl Iterator<Item = (&str, u32)> {
+        let used = self.tokens.iter().enumerate().filter(|&(id, _)| self.kind(id) != UNUSED);
+        used.map(|(id, text)| (text.as_str(), id as u32))
+    }
+
     /// Checks what the lists promise each other.
     fn check(&self) -> Result<()> {
         let expected = self.tokens.len();
@@ -180,13 +188,16 @@ impl GgufVocab {
     }
 }
 
-/// The vocabulary as a `tokenizer.json`, and what was repaired on the way.
-pub(super) fn parts(vocab: &GgufVocab) -> Result<(Parts, Vec<Note>)> {
+/// The vocabulary as a `tokenizer.json` without tokens and merges, these, and what was repaired on the way.
+pub(super) fn parts(vocab: &GgufVocab) -> Result<(Parts, Merging, Vec<Note>)> {
     vocab.check()?;
     let mut notes = Vec::new();
-    let (json, adds_bos) = match vocab.model.as_str() {
+    let (json, merging, adds_bos) = match vocab.model.as_str() {
         "gpt2" => byte_level(vocab, &mut notes)?,
-        "llama" => (sentence_piece(vocab)?, true),
+        "llama" => {
+            let (json, merging) = sentence_piece(vocab)?;
+            (json, merging, true)
+        }
         other => {
             let (value, expected) =
                 (format!("{other:?}"), "gpt2 (byte-level BPE) or llama (SentencePiece BPE)");
@@ -201,10 +212,10 @@ pub(super) fn parts(vocab: &GgufVocab) -> Result<(Parts, Vec<Note>)> {
     }
     let add_bos = Some(vocab.add_bos.unwrap_or(adds_bos));
     let eos = vocab.eos.into_iter().chain(vocab.eot).collect();
-    Ok((Parts { json, bos: vocab.bos, eos, add_bos, template }, notes))
+    Ok((Parts { json, bos: vocab.bos, eos, add_bos, template }, merging, notes))
 }
 
-fn byte_level(vocab: &GgufVocab, notes: &mut Vec<Note>) -> Result<(Value, bool)> {
+fn byte_level(vocab: &GgufVocab, notes: &mut Vec<Note>) -> Result<(Value, Merging, bool)> {
     let splitting = match &vocab.pre {
         Some(name) => Splitting::named(name)?,
         None if vocab.is_llama3() => {
@@ -223,13 +234,8 @@ fn byte_level(vocab: &GgufVocab, notes: &mut Vec<Note>) -> Result<(Value, bool)>
     let (ids, added) = split_vocab(vocab)?;
     let mut pairs = Vec::with_capacity(merges.len());
     for (index, merge) in merges.iter().enumerate() {
-        let unknown = || Error::Merge { index, merge: merge.clone() };
-        let (a, b) = merge.split_once(' ').ok_or_else(unknown)?;
-        let known = [a, b, &format!("{a}{b}")].iter().all(|text| ids.contains_key(*text));
-        if !known {
-            return Err(unknown());
-        }
-        pairs.push(json!([a, b]));
+        let (a, b) = merge.split_once(' ').ok_or_else(|| Error::Merge { index, merge: merge.clone() })?;
+        pairs.push((a.to_owned(), b.to_owned()));
     }
     let json = json!({
         "version": "1.0",
@@ -238,15 +244,18 @@ fn byte_level(vocab: &GgufVocab, notes: &mut Vec<Note>) -> Result<(Value, bool)>
         "pre_tokenizer": splitting.json(),
         "post_processor": Value::Null,
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": model(ids, pairs, None, splitting.ignores_merges()),
+        "model": model(None, splitting.ignores_merges()),
     });
-    Ok((json, splitting.adds_bos()))
+    Ok((json, Merging { ids, pairs }, splitting.adds_bos()))
 }
 
-fn sentence_piece(vocab: &GgufVocab) -> Result<Value> {
+fn sentence_piece(vocab: &GgufVocab) -> Result<(Value, Merging)> {
     let (ids, added) = split_vocab(vocab)?;
     let pairs = match &vocab.merges {
-        Some(merges) => merges.iter().filter_map(|m| m.split_once(' ')).map(|(a, b)| json!([a, b])).collect(),
+        Some(merges) => {
+            let pairs = merges.iter().filter_map(|merge| merge.split_once(' '));
+            pairs.map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
+        }
         None => merges_by_score(vocab, &ids)?,
     };
     let unknown = vocab.unknown.or_else(|| vocab.find("<unk>")).and_then(|id| vocab.tokens.get(id as usize));
@@ -259,15 +268,16 @@ fn sentence_piece(vocab: &GgufVocab) -> Result<Value> {
     if prefixed {
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
     }
-    Ok(json!({
+    let json = json!({
         "version": "1.0",
         "added_tokens": added,
         "normalizer": {"type": "Sequence", "normalizers": space_normalizers(prefixed)},
         "pre_tokenizer": Value::Null,
         "post_processor": Value::Null,
         "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": model(ids, pairs, unknown, false),
-    }))
+        "model": model(unknown, false),
+    });
+    Ok((json, Merging { ids, pairs }))
 }
 
 /// How SentencePiece writes spaces, and the one that it puts before a text.
@@ -277,12 +287,7 @@ pub(super) fn space_normalizers(prefixed: bool) -> Vec<Value> {
     prefixed.then_some(prepend).into_iter().chain([replace]).collect()
 }
 
-fn model(
-    vocab: Map<String, Value>,
-    merges: Vec<Value>,
-    unknown: Option<&String>,
-    ignore_merges: bool,
-) -> Value {
+fn model(unknown: Option<&String>, ignore_merges: bool) -> Value {
     json!({
         "type": "BPE",
         "dropout": Value::Null,
@@ -292,29 +297,29 @@ fn model(
         "fuse_unk": unknown.is_some(),
         "byte_fallback": unknown.is_some(),
         "ignore_merges": ignore_merges,
-        "vocab": vocab,
-        "merges": merges,
     })
 }
 
 /// Tokens that merging makes, and tokens that are found in text as a whole.
-fn split_vocab(vocab: &GgufVocab) -> Result<(Map<String, Value>, Vec<Value>)> {
-    let (mut ids, mut added) = (Map::new(), Vec::new());
-    let mut first: HashMap<&str, u32> = HashMap::with_capacity(vocab.tokens.len());
+fn split_vocab(vocab: &GgufVocab) -> Result<(Vocab, Vec<Value>)> {
+    let (mut ids, mut added) = (Vocab::with_capacity(vocab.tokens.len()), Vec::new());
+    let mut unused: HashMap<&str, u32> = HashMap::new();
     for (id, text) in vocab.tokens.iter().enumerate() {
-        let id = id as u32;
-        if let Some(&first) = first.get(text.as_str()) {
+        let (kind, id) = (vocab.kind(id), id as u32);
+        if let Some(&first) = ids.get(text.as_str()).or_else(|| unused.get(text.as_str())) {
             // Padding rows of an embedding often share a text; a token that is used must not.
-            if vocab.kind(id as usize) == UNUSED {
+            if kind == UNUSED {
                 continue;
             }
             return Err(Error::Duplicate { first, second: id, text: text.clone() });
         }
-        first.insert(text, id);
-        let special = match vocab.kind(id as usize) {
+        let special = match kind {
             CONTROL | UNKNOWN => Some(true),
             USER_DEFINED => Some(false),
-            UNUSED => continue,
+            UNUSED => {
+                unused.insert(text, id);
+                continue;
+            }
             _ => None,
         };
         if let Some(special) = special {
@@ -324,20 +329,20 @@ fn split_vocab(vocab: &GgufVocab) -> Result<(Map<String, Value>, Vec<Value>)> {
             }));
         }
         // The library numbers an added token by its place in the vocabulary, so it has to have one there too.
-        ids.insert(text.clone(), json!(id));
+        ids.insert(text.clone(), id);
     }
     Ok((ids, added))
 }
 
 /// Merges of a SentencePiece vocabulary: every way of making a token from two, the likelier token first, as transformers'
 /// converters do.
-fn merges_by_score(vocab: &GgufVocab, ids: &Map<String, Value>) -> Result<Vec<Value>> {
+fn merges_by_score(vocab: &GgufVocab, ids: &Vocab) -> Result<Vec<(String, String)>> {
     let Some(scores) = &vocab.scores else {
         let fix = "SentencePiece cannot merge without it; convert the model again";
         return Err(Error::Missing { key: "tokenizer.ggml.scores", fix });
     };
-    let id = |text: &str| ids.get(text).and_then(Value::as_u64);
-    let mut merges: Vec<(f32, u64, u64, &str, &str)> = Vec::new();
+    let id = |text: &str| ids.get(text).copied();
+    let mut merges: Vec<(f32, u32, u32, &str, &str)> = Vec::new();
     for (token, text) in vocab.tokens.iter().enumerate().filter(|&(token, _)| vocab.kind(token) == NORMAL) {
         if text.len() > MAX_MERGED {
             return Err(Error::TokenTooLong { id: token, bytes: text.len(), limit: MAX_MERGED });
@@ -350,5 +355,5 @@ fn merges_by_score(vocab: &GgufVocab, ids: &Map<String, Value>) -> Result<Vec<Va
         }
     }
     merges.sort_by(|x, y| y.0.total_cmp(&x.0).then((x.1, x.2).cmp(&(y.1, y.2))));
-    Ok(merges.into_iter().map(|(_, _, _, a, b)| json!([a, b])).collect())
+    Ok(merges.into_iter().map(|(_, _, _, a, b)| (a.to_owned(), b.to_owned())).collect())
 }

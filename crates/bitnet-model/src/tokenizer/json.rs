@@ -117,8 +117,17 @@ pub(super) fn build(json: &Value) -> Result<tokenizers::Tokenizer> {
 
 /// The merging part for text behind a control token, where a space goes before the first word of a text only.
 pub(super) fn later(json: &Value) -> Result<Option<tokenizers::Tokenizer>> {
+    let mut pre = json["pre_tokenizer"].clone();
+    if !never_prepends(&mut pre) {
+        return Ok(None);
+    }
     let mut json = json.clone();
-    let pre = &mut json["pre_tokenizer"];
+    json["pre_tokenizer"] = pre;
+    build(&json).map(Some)
+}
+
+/// Turns a space before the first word of a text into none; false where there is no such.
+fn never_prepends(pre: &mut Value) -> bool {
     let parts = match pre["pretokenizers"].as_array_mut() {
         Some(list) => list.iter_mut().collect(),
         None => vec![pre],
@@ -130,7 +139,7 @@ pub(super) fn later(json: &Value) -> Result<Option<tokenizers::Tokenizer>> {
             differs = true;
         }
     }
-    if differs { build(&json).map(Some) } else { Ok(None) }
+    differs
 }
 
 /// Where in a text, in bytes, the tokens of `wanted` lie.
@@ -153,12 +162,12 @@ pub(super) fn encode(merges: &tokenizers::Tokenizer, text: &str, framed: bool) -
         .map_err(|e| Error::Encode { reason: e.to_string() })
 }
 
-fn panicked(words: &str) -> String {
+pub(super) fn panicked(words: &str) -> String {
     format!("the tokenizer library fails at tokenizer.json: {words}")
 }
 
 /// Limits that the library does not have.
-fn check(json: &Value) -> Result<()> {
+pub(super) fn check(json: &Value) -> Result<()> {
     if !json["model"]["dropout"].is_null() && json["model"]["dropout"].as_f64() != Some(0.0) {
         let value = json["model"]["dropout"].to_string();
         return Err(Error::Unknown {
@@ -233,17 +242,18 @@ fn check_merges(model: &Value) -> Result<()> {
 }
 
 /// The bytes of every id.
-pub(super) fn pieces(
-    merges: &tokenizers::Tokenizer,
-    alphabet: &Alphabet,
+pub(super) fn pieces<'a>(
+    texts: impl Iterator<Item = (&'a str, u32)>,
+    alphabet: Alphabet,
     specials: &Specials,
 ) -> Vec<Option<Box<[u8]>>> {
-    let vocab = merges.get_vocab(true);
-    let len = vocab.values().max().map_or(0, |&id| id as usize + 1);
-    let mut pieces = vec![None; len];
-    for (text, id) in vocab {
+    let mut pieces = Vec::new();
+    for (text, id) in texts {
         let own = specials.is_added(id);
-        let bytes = if own { text.into_bytes() } else { alphabet.bytes(&text) };
+        let bytes = if own { text.as_bytes().to_vec() } else { alphabet.bytes(text) };
+        if pieces.len() <= id as usize {
+            pieces.resize(id as usize + 1, None);
+        }
         pieces[id as usize] = Some(bytes.into_boxed_slice());
     }
     pieces

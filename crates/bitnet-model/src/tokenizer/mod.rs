@@ -10,6 +10,7 @@ mod gguf;
 mod guard;
 mod json;
 mod limits;
+mod merging;
 mod pretokenizer;
 mod special;
 
@@ -43,8 +44,9 @@ struct Inner {
     merges: tokenizers::Tokenizer,
     /// For parts of a text behind a control token, where those are cut otherwise.
     later: Option<tokenizers::Tokenizer>,
-    /// What `merges` was built from.
+    /// The `tokenizer.json` that `merges` was built from; without tokens and merges where `vocab` has them.
     json: serde_json::Value,
+    vocab: Option<Box<GgufVocab>>,
     alphabet: Alphabet,
     specials: Specials,
     limits: Limits,
@@ -60,7 +62,7 @@ struct Inner {
 
 /// Everything that a [`Tokenizer`] is made of, whatever file it came from.
 struct Parts {
-    /// A `tokenizer.json`.
+    /// A `tokenizer.json`, tokens and merges perhaps beside it.
     json: serde_json::Value,
     bos: Option<u32>,
     eos: Vec<u32>,
@@ -69,13 +71,41 @@ struct Parts {
     template: Option<String>,
 }
 
+/// What takes time to build of [`Parts`].
+struct Built {
+    merges: tokenizers::Tokenizer,
+    later: Option<tokenizers::Tokenizer>,
+    alphabet: Alphabet,
+    specials: Specials,
+    pieces: Vec<Option<Box<[u8]>>>,
+}
+
+impl Inner {
+    /// The `tokenizer.json` with all tokens and merges.
+    fn whole_json(&self) -> serde_json::Value {
+        let mut json = self.json.clone();
+        if let Some(Ok((_, merging, _))) = self.vocab.as_deref().map(gguf::parts) {
+            merging.write(&mut json["model"]);
+        }
+        json
+    }
+}
+
+impl Parts {
+    /// Makes control tokens of the tokens that begin or end a text.
+    fn mark(&mut self) {
+        let steering: Vec<u32> = self.eos.iter().copied().chain(self.bos).collect();
+        special::mark(&mut self.json, &steering);
+    }
+}
+
 impl Tokenizer {
     /// Reads the tokenizer of a Hugging Face folder.
     ///
     /// # Errors
     /// Names the file that is missing, too large, malformed or of an unknown kind.
     pub fn from_folder(dir: &Path) -> Result<Self> {
-        Self::from_parts(json::folder(dir)?)
+        Self::from_json_parts(json::folder(dir)?)
     }
 
     /// Reads a `tokenizer.json` and, where there is one, a `tokenizer_config.json`.
@@ -83,7 +113,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::from_folder`].
     pub fn from_json(tokenizer: &str, config: Option<&str>) -> Result<Self> {
-        Self::from_parts(json::texts(tokenizer, config, &[])?)
+        Self::from_json_parts(json::texts(tokenizer, config, &[])?)
     }
 
     /// Builds the tokenizer of a GGUF; the notes say what was repaired.
@@ -91,8 +121,20 @@ impl Tokenizer {
     /// # Errors
     /// Names the metadata key that is missing, unknown or contradicts another.
     pub fn from_gguf(vocab: &GgufVocab) -> Result<(Self, Vec<Note>)> {
-        let (parts, notes) = gguf::parts(vocab)?;
-        Ok((Self::from_parts(parts)?, notes))
+        Self::from_vocab(vocab.clone())
+    }
+
+    fn from_vocab(vocab: GgufVocab) -> Result<(Self, Vec<Note>)> {
+        let (mut parts, merging, notes) = gguf::parts(&vocab)?;
+        parts.mark();
+        let (alphabet, specials) = (Alphabet::of(&parts.json)?, Specials::read(&parts.json)?);
+        let (merges, pieces) =
+            rayon::join(|| merging.build(&parts.json), || json::pieces(vocab.used(), alphabet, &specials));
+        // The library names no merge that it cannot make.
+        let named =
+            |error| gguf::parts(&vocab).and_then(|(_, merging, _)| merging.check()).err().unwrap_or(error);
+        let built = Built { merges: merges.map_err(named)?, later: None, alphabet, specials, pieces };
+        Ok((Self::from_parts(parts, built, Some(Box::new(vocab)))?, notes))
     }
 
     /// The tokenizer of a container.
@@ -106,25 +148,30 @@ impl Tokenizer {
                 Ok((Self::from_folder(folder.path()).map_err(at)?, Vec::new()))
             }
             crate::weights::Source::Gguf(file) => {
-                let (tokenizer, notes) = Self::from_gguf(&GgufVocab::read(file)?).map_err(at)?;
+                let (tokenizer, notes) = Self::from_vocab(GgufVocab::read(file)?).map_err(at)?;
                 Ok((tokenizer, notes.iter().map(Note::to_string).collect()))
             }
         }
     }
 
-    fn from_parts(mut parts: Parts) -> Result<Self> {
+    fn from_json_parts(mut parts: Parts) -> Result<Self> {
         let alphabet = Alphabet::of(&parts.json)?;
-        let steering: Vec<u32> = parts.eos.iter().copied().chain(parts.bos).collect();
-        special::mark(&mut parts.json, &steering);
-        let mut merges = json::build(&parts.json)?;
-        let mut later = json::later(&parts.json)?;
+        parts.mark();
+        let (merges, later) = (json::build(&parts.json)?, json::later(&parts.json)?);
+        let specials = Specials::read(&parts.json)?;
+        let vocab = merges.get_vocab(true);
+        let texts = vocab.iter().map(|(text, &id)| (text.as_str(), id));
+        let pieces = json::pieces(texts, alphabet, &specials);
+        Self::from_parts(parts, Built { merges, later, alphabet, specials, pieces }, None)
+    }
+
+    fn from_parts(parts: Parts, built: Built, vocab: Option<Box<GgufVocab>>) -> Result<Self> {
+        let Built { mut merges, mut later, alphabet, specials, pieces } = built;
         // Control tokens are found here, so that user text never becomes one.
         [Some(&mut merges), later.as_mut()]
             .into_iter()
             .flatten()
             .for_each(|m| m.set_encode_special_tokens(true));
-        let specials = Specials::read(&parts.json)?;
-        let pieces = json::pieces(&merges, &alphabet, &specials);
         let (mut prefix, suffix) = json::frame(&merges)?;
         // A configuration may name ids of the tokenizer that it was copied from.
         let exists = |id: &u32| pieces.get(*id as usize).is_some_and(Option::is_some);
@@ -153,6 +200,7 @@ impl Tokenizer {
             merges,
             later,
             json,
+            vocab,
             alphabet,
             specials,
             limits,
@@ -338,7 +386,7 @@ impl Tokenizer {
 
     /// The texts of `tokenizer.json` and `tokenizer_config.json`.
     pub fn to_json(&self) -> (String, String) {
-        let mut json = self.0.json.clone();
+        let mut json = self.0.whole_json();
         if let Some(bos) = self.bos().filter(|_| self.adds_bos() && json["post_processor"].is_null()) {
             // transformers puts the first token there by no other way.
             json["post_processor"] = json::begins_with(bos, &self.token(bos).unwrap_or_default());

@@ -23,6 +23,16 @@ pub trait Dense: Sync {
     fn write(values: &[f32], block: &mut [u8]) -> bool;
 }
 
+/// A sum with a number below 2^22 is the nearest integer, half to even, in the low bits of the mantissa. Unlike a cast, which saturates, it
+/// is a vector everywhere.
+pub(super) const SHIFT: f32 = 12_582_912.0;
+
+/// The byte of an integer between -128 and 127; of what is not a number, 0.
+#[inline(always)]
+pub(super) fn byte(x: f32) -> u8 {
+    (x + SHIFT).to_bits() as u8
+}
+
 impl<D: Dense> Codec for D {
     fn name(&self) -> &'static str {
         D::NAME
@@ -61,16 +71,27 @@ impl<D: Dense> Codec for D {
     }
 
     fn quantize_row(&self, row: &[f32], out: &mut [u8]) -> Result<()> {
-        expect(D::FORMAT, "bytes", self.tensor_bytes(1, row.len())?, out.len())?;
-        if let Some(index) = row.iter().position(|x| !x.is_finite()) {
-            let (format, value) = (D::FORMAT, row[index]);
-            return Err(Error::Scale { format, index, value, rule: "a finite number" });
-        }
-        for (values, block) in row.chunks_exact(D::LEN).zip(out.chunks_exact_mut(D::BYTES)) {
-            if !D::write(values, block) {
-                return Err(Error::Undefined { format: D::FORMAT, what: "rounding floats to it" });
-            }
-        }
-        Ok(())
+        quantize_row::<D>(row, out)
     }
+}
+
+/// As [`Codec::quantize_row`], to be compiled for the instruction set of the caller.
+///
+/// # Errors
+/// As there.
+#[inline(always)]
+pub fn quantize_row<D: Dense>(row: &[f32], out: &mut [u8]) -> Result<()> {
+    expect(D::FORMAT, "bytes", row_blocks(D::FORMAT, 1, row.len(), D::LEN, D::BYTES)?, out.len())?;
+    // Looking at all of them is many times faster than looking for a place that is nearly never there.
+    if !row.iter().fold(true, |all, x| all & x.is_finite()) {
+        let index = row.iter().position(|x| !x.is_finite()).unwrap_or_default();
+        let (format, value) = (D::FORMAT, row[index]);
+        return Err(Error::Scale { format, index, value, rule: "a finite number" });
+    }
+    for (values, block) in row.chunks_exact(D::LEN).zip(out.chunks_exact_mut(D::BYTES)) {
+        if !D::write(values, block) {
+            return Err(Error::Undefined { format: D::FORMAT, what: "rounding floats to it" });
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! One file a format: where every value lies, pack, unpack, and for ternary ones the meaning of a dot product.
 
 pub mod base3;
-mod dense;
+pub mod dense;
 pub mod float;
 mod groups;
 pub mod hf_packed;

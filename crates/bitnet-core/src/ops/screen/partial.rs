@@ -1,0 +1,93 @@
+//! A screen in the making.
+
+use super::{CODES, RowFigures, Screen};
+use crate::{DType, Error, PackedTensor, Result, Tensor};
+
+/// The first rows of a [`Screen`].
+#[derive(Clone, Debug)]
+pub struct PartialScreen {
+    weight: PackedTensor,
+    codes: Tensor,
+    figures: Vec<RowFigures>,
+}
+
+impl PartialScreen {
+    /// Takes the memory of a screen of a stored matrix `[O, C]`, without a row yet.
+    ///
+    /// # Errors
+    /// Where the matrix is ternary or has no columns, the device is not the host, or memory runs out.
+    pub fn of(weight: &PackedTensor) -> Result<Self> {
+        let (op, device) = ("screen", weight.device());
+        if weight.scales().is_some() || !device.backend().host_addressable() {
+            return Err(Error::Format { op, format: weight.format() });
+        }
+        if weight.cols() == 0 {
+            return Err(Error::Argument { op, reason: "a matrix without columns".to_owned() });
+        }
+        let shape = [weight.rows(), weight.cols().next_multiple_of(CODES)];
+        let codes = Tensor::empty(device, shape, DType::I8)?;
+        Ok(Self { weight: weight.clone(), codes, figures: Vec::with_capacity(weight.rows()) })
+    }
+
+    /// Rows that are missing.
+    pub fn missing(&self) -> usize {
+        self.weight.rows() - self.figures.len()
+    }
+
+    /// Rows of the matrix.
+    pub fn rows(&self) -> usize {
+        self.weight.rows()
+    }
+
+    /// Makes the next rows, at most as many as are missing.
+    ///
+    /// # Errors
+    /// Where a row holds a number that is not finite or too large, or the device fails.
+    pub fn advance(&mut self, rows: usize) -> Result<()> {
+        let (op, done, rows) = ("screen", self.figures.len(), rows.min(self.missing()));
+        let mut figures = vec![RowFigures::default(); rows];
+        let codes = self.codes.view_mut(op)?;
+        let layout = codes.layout().narrow(0, done, rows)?;
+        let weight = self.weight.narrow(done, rows)?;
+        weight.device().backend().screen(weight.view(), codes.with_layout(layout), &mut figures)?;
+        let finite = |row: &RowFigures| (row.lost + row.length).is_finite();
+        if let Some(row) = figures.iter().position(|row| !finite(row)) {
+            let reason = format!("row {} is not finite, or too large", done + row);
+            return Err(Error::Argument { op, reason });
+        }
+        self.figures.extend(figures);
+        Ok(())
+    }
+
+    /// The screen.
+    ///
+    /// # Panics
+    /// Where a row is missing.
+    pub fn finish(self) -> Screen {
+        assert_eq!(self.missing(), 0, "rows of a screen that is finished");
+        Screen { codes: self.codes, figures: self.figures.into(), cols: self.weight.cols() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+    use bitnet_quant::Format;
+
+    #[test]
+    fn rows_made_in_parts_are_those_made_at_once() {
+        let device = Device::open("cpu", Some(2)).unwrap();
+        let data: Vec<u8> = (0..100 * 2 * 40).map(|i| (i * 37 % 113) as u8).collect();
+        let data = Tensor::from_slice(&device, [data.len()], &data).unwrap();
+        let weight = PackedTensor::stored(Format::F16, 100, 40, data).unwrap();
+        let whole = Screen::of(&weight).unwrap();
+        let mut partial = PartialScreen::of(&weight).unwrap();
+        for rows in [0, 1, 33, 1000] {
+            partial.advance(rows).unwrap();
+        }
+        let screen = partial.finish();
+        assert_eq!(screen.codes.to_vec::<i8>().unwrap(), whole.codes.to_vec::<i8>().unwrap());
+        assert_eq!(screen.figures, whole.figures);
+    }
+}
