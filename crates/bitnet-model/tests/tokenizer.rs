@@ -6,7 +6,10 @@ use bitnet_model::{
     Tokenizer,
     template::Message,
     tokenizer::{GgufVocab, Note},
-    weights::{LoadMode, gguf::Gguf},
+    weights::{
+        LoadMode,
+        gguf::{Gguf, Strings},
+    },
 };
 use serde_json::Value;
 use std::path::PathBuf;
@@ -94,6 +97,10 @@ fn the_vocabulary_of_a_gguf_is_that_of_its_folder() {
     }
 }
 
+fn set(list: &mut Strings, index: usize, text: &str) {
+    *list = list.iter().enumerate().map(|(i, old)| if i == index { text } else { old }).collect();
+}
+
 fn refusal(change: impl FnOnce(&mut GgufVocab)) -> String {
     let mut vocab = gguf("gguf-llama/llama-i2_s.gguf");
     change(&mut vocab);
@@ -104,7 +111,7 @@ fn refusal(change: impl FnOnce(&mut GgufVocab)) -> String {
 fn a_missing_pre_is_refused_for_any_other_vocabulary() {
     let message = refusal(|v| {
         v.pre = None;
-        v.tokens[508] = "<|other|>".into();
+        set(&mut v.tokens, 508, "<|other|>");
     });
     assert!(message.contains("tokenizer.ggml.pre"), "{message}");
 }
@@ -116,14 +123,17 @@ fn what_a_vocabulary_says_wrongly_is_named() {
     assert!(refusal(|v| v.eos = Some(512)).contains("eos_token_id is 512"));
     assert!(refusal(|v| v.scores = Some(vec![0.0; 3])).contains("scores has 3"));
     assert!(refusal(|v| v.token_types.as_mut().unwrap().truncate(7)).contains("token_type has 7"));
-    assert!(refusal(|v| v.tokens[3] = "x".repeat(70_000)).contains("70000 bytes"));
-    assert!(refusal(|v| v.tokens[4] = v.tokens[3].clone()).contains("same text"));
-    assert!(refusal(|v| v.merges.as_mut().unwrap()[5] = "no such".into()).contains("merge 5"));
+    assert!(refusal(|v| set(&mut v.tokens, 3, &"x".repeat(70_000))).contains("70000 bytes"));
+    let third = gguf("gguf-llama/llama-i2_s.gguf").tokens.get(3).unwrap().to_owned();
+    assert!(refusal(|v| set(&mut v.tokens, 4, &third)).contains("same text"));
+    assert!(refusal(|v| set(v.merges.as_mut().unwrap(), 5, "no such")).contains("merge 5"));
     assert!(refusal(|v| v.merges = None).contains("tokenizer.ggml.merges"));
     for bad in ["<0xZZ>", "<0x-1>"] {
-        assert!(
-            refusal(|v| (v.tokens[9], v.token_types.as_mut().unwrap()[9]) = (bad.into(), 6)).contains(bad)
-        );
+        let message = refusal(|v| {
+            set(&mut v.tokens, 9, bad);
+            v.token_types.as_mut().unwrap()[9] = 6;
+        });
+        assert!(message.contains(bad), "{message}");
     }
 }
 
@@ -348,7 +358,7 @@ fn a_sentencepiece_token_too_long_to_be_cut_everywhere_is_refused() {
     let mut vocab = Tokenizer::from_folder(&testdata("tokenizers/llama2")).unwrap().to_gguf().unwrap();
     vocab.merges = None;
     let last = vocab.tokens.len() - 1;
-    vocab.tokens[last] = "x".repeat(60_000);
+    set(&mut vocab.tokens, last, &"x".repeat(60_000));
     let error = Tokenizer::from_gguf(&vocab).unwrap_err().to_string();
     assert!(error.contains("60000 bytes long; the limit is 1024"), "{error}");
 }

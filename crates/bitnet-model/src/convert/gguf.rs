@@ -225,7 +225,7 @@ fn metadata(checkpoint: &Checkpoint, tokenizer: &Tokenizer, target: Target) -> R
 fn vocabulary(metadata: &mut Metadata, mut vocab: GgufVocab, rows: usize) {
     const UNUSED: i32 = 5;
     for id in vocab.tokens.len()..rows {
-        vocab.tokens.push(format!("[PAD{id}]"));
+        vocab.tokens.push(&format!("[PAD{id}]"));
         vocab.token_types.get_or_insert_default().push(UNUSED);
         if let Some(scores) = &mut vocab.scores {
             scores.push(-(id as f32));
@@ -236,7 +236,7 @@ fn vocabulary(metadata: &mut Metadata, mut vocab: GgufVocab, rows: usize) {
             metadata.set(key, value);
         }
     };
-    let strings = |list: Vec<String>| Value::Array(Array::String(list.iter().collect()));
+    let strings = |list| Value::Array(Array::String(list));
     set("tokenizer.ggml.model", Some(vocab.model.as_str().into()));
     set("tokenizer.ggml.pre", vocab.pre.as_deref().map(Value::from));
     set("tokenizer.ggml.tokens", Some(strings(vocab.tokens)));

@@ -35,16 +35,22 @@ impl Alphabet {
         }
     }
 
-    /// Bytes of a token's text; text that is not in the alphabet stands for itself.
-    pub(super) fn bytes(self, text: &str) -> Vec<u8> {
+    /// Appends the bytes of a token's text; text that is not in the alphabet stands for itself.
+    pub(super) fn write_bytes(self, text: &str, bytes: &mut Vec<u8>) {
         match self {
             Self::ByteLevel => {
-                let bytes: Option<Vec<u8>> = text.chars().map(byte_of).collect();
-                bytes.unwrap_or_else(|| text.as_bytes().to_vec())
+                let start = bytes.len();
+                for character in text.chars() {
+                    let Some(byte) = byte_of(character) else {
+                        bytes.truncate(start);
+                        return bytes.extend_from_slice(text.as_bytes());
+                    };
+                    bytes.push(byte);
+                }
             }
             Self::SentencePiece => match byte_token(text) {
-                Some(byte) => vec![byte],
-                None => text.replace(SPACE, " ").into_bytes(),
+                Some(byte) => bytes.push(byte),
+                None => bytes.extend_from_slice(text.replace(SPACE, " ").as_bytes()),
             },
         }
     }

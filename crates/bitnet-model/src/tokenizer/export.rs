@@ -7,8 +7,8 @@ use super::{
     gguf::{BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, space_normalizers},
     pretokenizer::Splitting,
 };
+use crate::weights::gguf::Strings;
 use serde_json::Value;
-use tokenizers::{Model, ModelWrapper};
 
 /// The vocabulary of a tokenizer as GGUF metadata.
 pub(super) fn export(tokenizer: &Tokenizer) -> Result<GgufVocab> {
@@ -24,7 +24,7 @@ pub(super) fn export(tokenizer: &Tokenizer) -> Result<GgufVocab> {
         pair => Some(format!("{} {}", pair[0].as_str()?, pair[1].as_str()?)),
     };
     let merges =
-        json["model"]["merges"].as_array().into_iter().flatten().map(merge).collect::<Option<Vec<_>>>();
+        json["model"]["merges"].as_array().into_iter().flatten().map(merge).collect::<Option<Strings>>();
     let unknown = json["model"]["unk_token"].as_str().and_then(|text| tokenizer.id(text));
     let (tokens, kinds) = tokens(tokenizer);
     // Likelier tokens come first in a vocabulary that was trained by merging.
@@ -48,7 +48,7 @@ pub(super) fn export(tokenizer: &Tokenizer) -> Result<GgufVocab> {
 }
 
 /// The text and the type of every id.
-fn tokens(tokenizer: &Tokenizer) -> (Vec<String>, Vec<i32>) {
+fn tokens(tokenizer: &Tokenizer) -> (Strings, Vec<i32>) {
     let inner = &*tokenizer.0;
     let one = |id: u32| {
         let Some(text) = tokenizer.token(id) else { return (format!("[PAD{id}]"), UNUSED) };
@@ -63,7 +63,8 @@ fn tokens(tokenizer: &Tokenizer) -> (Vec<String>, Vec<i32>) {
         };
         (text, kind)
     };
-    (0..tokenizer.vocab_size() as u32).map(one).unzip()
+    let (texts, kinds): (Vec<String>, Vec<i32>) = (0..tokenizer.vocab_size() as u32).map(one).unzip();
+    (texts.into_iter().collect(), kinds)
 }
 
 fn refusal(field: &'static str, value: &Value, expected: &'static str) -> Error {
@@ -123,12 +124,10 @@ fn has_numbers(json: &Value) -> bool {
 
 /// Whether merging makes every token of its own text, so that looking for it as a whole first changes nothing.
 fn merges_make_every_token(inner: &Inner, json: &Value) -> Result<bool> {
-    let ModelWrapper::BPE(model) = inner.merges.get_model() else { return Ok(false) };
-    let mut model = model.clone();
-    model.ignore_merges = false;
+    let model = inner.merges.get_model();
     for (text, id) in json["model"]["vocab"].as_object().into_iter().flatten() {
-        let made = model.tokenize(text).map_err(|e| Error::Encode { reason: e.to_string() })?;
-        let whole = made.len() == 1 && *id == made[0].id;
+        let mut made = model.merge(text).map_err(|e| Error::Encode { reason: e.to_string() })?;
+        let whole = made.next().is_some_and(|(made, _)| *id == made) && made.next().is_none();
         let added = id.as_u64().is_some_and(|id| inner.specials.is_added(id as u32));
         if !whole && !added {
             return Ok(false);

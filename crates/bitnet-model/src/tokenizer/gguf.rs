@@ -1,14 +1,14 @@
 //! The vocabulary inside of a GGUF. Keys and token types: ggml, `docs/gguf.md`.
 
 use super::{
-    Error, Parts, Result, bytes::byte_token, json::MAX_TOKEN, merging::Merging, pretokenizer::Splitting,
-    special::ENDS,
+    Error, Parts, Result, bpe::Merge, bytes::byte_token, json::MAX_TOKEN, merging::Merging,
+    pretokenizer::Splitting, special::ENDS, vocabulary::Vocabulary,
 };
 use crate::weights::gguf::{Array, Gguf, Strings};
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fmt;
-use tokenizers::models::bpe::Vocab;
 
 pub(super) const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
@@ -35,13 +35,13 @@ pub struct GgufVocab {
     /// `tokenizer.ggml.pre`.
     pub pre: Option<String>,
     /// `tokenizer.ggml.tokens`.
-    pub tokens: Vec<String>,
+    pub tokens: Strings,
     /// `tokenizer.ggml.scores`.
     pub scores: Option<Vec<f32>>,
     /// `tokenizer.ggml.token_type`.
     pub token_types: Option<Vec<i32>>,
     /// `tokenizer.ggml.merges`, pairs separated by a space.
-    pub merges: Option<Vec<String>>,
+    pub merges: Option<Strings>,
     /// `tokenizer.ggml.bos_token_id`.
     pub bos: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`.
@@ -89,7 +89,6 @@ impl GgufVocab {
     /// # Errors
     /// Names the key that is missing or of another type.
     pub fn read(gguf: &Gguf) -> crate::Result<Self> {
-        let list = |strings: &Strings| strings.iter().map(str::to_owned).collect();
         let scores: Option<&Array> = gguf.find("tokenizer.ggml.scores")?;
         let types: Option<&Array> = gguf.find("tokenizer.ggml.token_type")?;
         // Asked for by type only where they hold something: some writers give an empty list another type.
@@ -100,10 +99,10 @@ impl GgufVocab {
         Ok(Self {
             model: gguf.get::<&str>("tokenizer.ggml.model")?.to_owned(),
             pre: gguf.find::<&str>("tokenizer.ggml.pre")?.map(str::to_owned),
-            tokens: list(gguf.get("tokenizer.ggml.tokens")?),
+            tokens: gguf.get::<&Strings>("tokenizer.ggml.tokens")?.clone(),
             scores: scores.map(<[f32]>::to_vec),
             token_types: types.map(<[i32]>::to_vec),
-            merges: gguf.find::<&Strings>("tokenizer.ggml.merges")?.map(list),
+            merges: gguf.find::<&Strings>("tokenizer.ggml.merges")?.cloned(),
             bos: gguf.find("tokenizer.ggml.bos_token_id")?,
             eos: gguf.find("tokenizer.ggml.eos_token_id")?,
             eot: gguf.find("tokenizer.ggml.eot_token_id")?,
@@ -117,10 +116,10 @@ impl GgufVocab {
 
     /// The type of a token. One that begins or ends a text is a control token whatever the file says (llama.cpp overrides it
     /// too): were it plain, a user could write it, and the text would not end there.
-    fn kind(&self, id: usize) -> i32 {
+    fn kind(&self, id: usize, text: &str) -> i32 {
         let kind = self.token_types.as_ref().map_or(NORMAL, |types| types[id]);
         let steers = [self.bos, self.eos, self.eot].contains(&u32::try_from(id).ok());
-        let ends = kind != UNUSED && ENDS.contains(&self.tokens[id].as_str());
+        let ends = kind != UNUSED && text.ends_with('>') && ENDS.contains(&text);
         if steers || ends { CONTROL } else { kind }
     }
 
@@ -131,8 +130,8 @@ impl GgufVocab {
 
     /// Texts and ids of the tokens that stand for something.
     pub(super) fn used(&self) -> impl Iterator<Item = (&str, u32)> {
-        let used = self.tokens.iter().enumerate().filter(|&(id, _)| self.kind(id) != UNUSED);
-        used.map(|(id, text)| (text.as_str(), id as u32))
+        let used = self.tokens.iter().enumerate().filter(|&(id, text)| self.kind(id, text) != UNUSED);
+        used.map(|(id, text)| (text, id as u32))
     }
 
     /// Checks what the lists promise each other.
@@ -161,8 +160,8 @@ impl GgufVocab {
             if text.len() > MAX_TOKEN {
                 return Err(Error::TokenTooLong { id, bytes: text.len(), limit: MAX_TOKEN });
             }
-            if self.kind(id) == BYTE && byte_token(text).is_none() {
-                return Err(Error::ByteToken { id, text: text.clone() });
+            if self.kind(id, text) == BYTE && byte_token(text).is_none() {
+                return Err(Error::ByteToken { id, text: text.to_owned() });
             }
         }
         Ok(())
@@ -170,7 +169,7 @@ impl GgufVocab {
 
     /// Llama 3's vocabulary, told by its size and the places of its control tokens.
     fn is_llama3(&self) -> bool {
-        let at = |id: usize, text: &str| self.tokens.get(id).is_some_and(|t| t == text);
+        let at = |id: usize, text: &str| self.tokens.get(id) == Some(text);
         let published =
             self.tokens.len() == 128_256 && at(128_000, "<|begin_of_text|>") && at(128_009, "<|eot_id|>");
         // Vocabularies of other sizes with the same control tokens, which is what tests and small models have.
@@ -183,7 +182,7 @@ impl GgufVocab {
                 "<|eot_id|>",
             ]
             .iter()
-            .all(|name| self.find(name).is_some_and(|id| self.kind(id as usize) == CONTROL));
+            .all(|name| self.find(name).is_some_and(|id| self.kind(id as usize, name) == CONTROL));
         published || small
     }
 }
@@ -231,12 +230,8 @@ fn byte_level(vocab: &GgufVocab, notes: &mut Vec<Note>) -> Result<(Value, Mergin
         let fix = "byte-level BPE cannot merge without it; convert the model again";
         return Err(Error::Missing { key: "tokenizer.ggml.merges", fix });
     };
-    let (ids, added) = split_vocab(vocab)?;
-    let mut pairs = Vec::with_capacity(merges.len());
-    for (index, merge) in merges.iter().enumerate() {
-        let (a, b) = merge.split_once(' ').ok_or_else(|| Error::Merge { index, merge: merge.clone() })?;
-        pairs.push((a.to_owned(), b.to_owned()));
-    }
+    let (vocabulary, added) = split_vocab(vocab)?;
+    let merges = resolve(&vocabulary, merges)?;
     let json = json!({
         "version": "1.0",
         "added_tokens": added,
@@ -246,17 +241,14 @@ fn byte_level(vocab: &GgufVocab, notes: &mut Vec<Note>) -> Result<(Value, Mergin
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": model(None, splitting.ignores_merges()),
     });
-    Ok((json, Merging { ids, pairs }, splitting.adds_bos()))
+    Ok((json, Merging { vocabulary, merges }, splitting.adds_bos()))
 }
 
 fn sentence_piece(vocab: &GgufVocab) -> Result<(Value, Merging)> {
-    let (ids, added) = split_vocab(vocab)?;
-    let pairs = match &vocab.merges {
-        Some(merges) => {
-            let pairs = merges.iter().filter_map(|merge| merge.split_once(' '));
-            pairs.map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
-        }
-        None => merges_by_score(vocab, &ids)?,
+    let (vocabulary, added) = split_vocab(vocab)?;
+    let merges = match &vocab.merges {
+        Some(merges) => resolve(&vocabulary, merges)?,
+        None => merges_by_score(vocab, &vocabulary)?,
     };
     let unknown = vocab.unknown.or_else(|| vocab.find("<unk>")).and_then(|id| vocab.tokens.get(id as usize));
     let prefixed = vocab.add_space_prefix.unwrap_or(true);
@@ -277,7 +269,17 @@ fn sentence_piece(vocab: &GgufVocab) -> Result<(Value, Merging)> {
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": model(unknown, false),
     });
-    Ok((json, Merging { ids, pairs }))
+    Ok((json, Merging { vocabulary, merges }))
+}
+
+/// The merges that lines of two texts stand for.
+fn resolve(vocabulary: &Vocabulary, lines: &Strings) -> Result<Vec<Merge>> {
+    let pair = |index: usize| {
+        let line = lines.get(index).unwrap_or_default();
+        let pair = line.split_once(' ').map(|(a, b)| [a, b]);
+        pair.ok_or_else(|| Error::Merge { index, merge: line.to_owned() })
+    };
+    Merge::all(vocabulary, (0..lines.len()).into_par_iter().map(pair))
 }
 
 /// How SentencePiece writes spaces, and the one that it puts before a text.
@@ -287,7 +289,7 @@ pub(super) fn space_normalizers(prefixed: bool) -> Vec<Value> {
     prefixed.then_some(prepend).into_iter().chain([replace]).collect()
 }
 
-fn model(unknown: Option<&String>, ignore_merges: bool) -> Value {
+fn model(unknown: Option<&str>, ignore_merges: bool) -> Value {
     json!({
         "type": "BPE",
         "dropout": Value::Null,
@@ -301,59 +303,54 @@ fn model(unknown: Option<&String>, ignore_merges: bool) -> Value {
 }
 
 /// Tokens that merging makes, and tokens that are found in text as a whole.
-fn split_vocab(vocab: &GgufVocab) -> Result<(Vocab, Vec<Value>)> {
-    let (mut ids, mut added) = (Vocab::with_capacity(vocab.tokens.len()), Vec::new());
+fn split_vocab(vocab: &GgufVocab) -> Result<(Vocabulary, Vec<Value>)> {
+    let (mut vocabulary, mut added) = (Vocabulary::with_capacity(vocab.tokens.len()), Vec::new());
     let mut unused: HashMap<&str, u32> = HashMap::new();
     for (id, text) in vocab.tokens.iter().enumerate() {
-        let (kind, id) = (vocab.kind(id), id as u32);
-        if let Some(&first) = ids.get(text.as_str()).or_else(|| unused.get(text.as_str())) {
+        let (kind, id) = (vocab.kind(id, text), id as u32);
+        if kind == UNUSED {
             // Padding rows of an embedding often share a text; a token that is used must not.
-            if kind == UNUSED {
-                continue;
+            if vocabulary.id(text.as_bytes()).is_none() {
+                unused.entry(text).or_insert(id);
             }
-            return Err(Error::Duplicate { first, second: id, text: text.clone() });
+            continue;
         }
-        let special = match kind {
-            CONTROL | UNKNOWN => Some(true),
-            USER_DEFINED => Some(false),
-            UNUSED => {
-                unused.insert(text, id);
-                continue;
-            }
-            _ => None,
-        };
-        if let Some(special) = special {
-            added.push(json!({
-                "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": special,
-            }));
+        let duplicate = |first| Error::Duplicate { first, second: id, text: text.to_owned() };
+        if let Some(&first) = unused.get(text) {
+            return Err(duplicate(first));
         }
         // The library numbers an added token by its place in the vocabulary, so it has to have one there too.
-        ids.insert(text.clone(), id);
+        vocabulary.insert(text, id).map_err(duplicate)?;
+        if matches!(kind, CONTROL | UNKNOWN | USER_DEFINED) {
+            added.push(json!({
+                "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": kind != USER_DEFINED,
+            }));
+        }
     }
-    Ok((ids, added))
+    Ok((vocabulary, added))
 }
 
 /// Merges of a SentencePiece vocabulary: every way of making a token from two, the likelier token first, as transformers'
 /// converters do.
-fn merges_by_score(vocab: &GgufVocab, ids: &Vocab) -> Result<Vec<(String, String)>> {
+fn merges_by_score(vocab: &GgufVocab, vocabulary: &Vocabulary) -> Result<Vec<Merge>> {
     let Some(scores) = &vocab.scores else {
         let fix = "SentencePiece cannot merge without it; convert the model again";
         return Err(Error::Missing { key: "tokenizer.ggml.scores", fix });
     };
-    let id = |text: &str| ids.get(text).copied();
-    let mut merges: Vec<(f32, u32, u32, &str, &str)> = Vec::new();
-    for (token, text) in vocab.tokens.iter().enumerate().filter(|&(token, _)| vocab.kind(token) == NORMAL) {
+    let mut merges: Vec<(f32, Merge)> = Vec::new();
+    let normal = vocab.tokens.iter().enumerate().filter(|&(token, text)| vocab.kind(token, text) == NORMAL);
+    for (token, text) in normal {
         if text.len() > MAX_MERGED {
             return Err(Error::TokenTooLong { id: token, bytes: text.len(), limit: MAX_MERGED });
         }
         for (at, _) in text.char_indices().skip(1) {
-            let (a, b) = text.split_at(at);
-            if let (Some(first), Some(second)) = (id(a), id(b)) {
-                merges.push((scores[token], first, second, a, b));
+            let [a, b] = [&text[..at], &text[at..]].map(|part| vocabulary.id(part.as_bytes()));
+            if let (Some(a), Some(b)) = (a, b) {
+                merges.push((scores[token], Merge { pair: [a, b], into: token as u32 }));
             }
         }
     }
-    merges.sort_by(|x, y| y.0.total_cmp(&x.0).then((x.1, x.2).cmp(&(y.1, y.2))));
-    Ok(merges.into_iter().map(|(_, _, _, a, b)| (a.to_owned(), b.to_owned())).collect())
+    merges.sort_by(|x, y| y.0.total_cmp(&x.0).then(x.1.pair.cmp(&y.1.pair)));
+    Ok(merges.into_iter().map(|(_, merge)| merge).collect())
 }

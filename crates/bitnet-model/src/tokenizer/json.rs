@@ -1,9 +1,17 @@
 //! `tokenizer.json` and the small files beside it.
 
-use super::{Error, Parts, Result, Tokenizer, bytes::Alphabet, guard::guard, special::Specials};
+use super::{
+    Error, Parts, Result, Tokenizer,
+    bytes::Alphabet,
+    guard::guard,
+    merging::{Merger, Merging},
+    special::Specials,
+    vocabulary::ById,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
+use tokenizers::PreTokenizerWrapper;
 
 /// Largest file that is read: the largest real vocabularies take about 35 MB.
 const MAX_FILE: u64 = 128 << 20;
@@ -101,29 +109,21 @@ fn template(value: &Value) -> Option<String> {
     }
 }
 
-/// The merging part.
-pub(super) fn build(json: &Value) -> Result<tokenizers::Tokenizer> {
-    check(json)?;
-    let mut json = json.clone();
-    // Both would silently change what a text means.
-    for field in ["truncation", "padding"] {
-        json[field] = Value::Null;
-    }
-    let built = guard(|| tokenizers::Tokenizer::from_bytes(json.to_string()));
-    built
-        .unwrap_or_else(|panic| Err(panicked(&panic).into()))
-        .map_err(|e| Error::Json { file: "tokenizer.json", reason: e.to_string() })
-}
-
-/// The merging part for text behind a control token, where a space goes before the first word of a text only.
-pub(super) fn later(json: &Value) -> Result<Option<tokenizers::Tokenizer>> {
+/// The merging part, and another one for text behind a control token, where a space goes before the first word of a text only.
+pub(super) fn build(json: &Value) -> Result<(Merger, Option<Merger>)> {
+    let merges = Merging::of_json(json)?.build(json)?;
     let mut pre = json["pre_tokenizer"].clone();
     if !never_prepends(&mut pre) {
-        return Ok(None);
+        return Ok((merges, None));
     }
-    let mut json = json.clone();
-    json["pre_tokenizer"] = pre;
-    build(&json).map(Some)
+    let mut later = merges.clone();
+    later.with_pre_tokenizer(Some(pre_tokenizer(pre)?));
+    Ok((merges, Some(later)))
+}
+
+fn pre_tokenizer(json: Value) -> Result<PreTokenizerWrapper> {
+    serde_json::from_value(json)
+        .map_err(|error| Error::Json { file: "tokenizer.json", reason: error.to_string() })
 }
 
 /// Turns a space before the first word of a text into none; false where there is no such.
@@ -144,7 +144,7 @@ fn never_prepends(pre: &mut Value) -> bool {
 
 /// Where in a text, in bytes, the tokens of `wanted` lie.
 pub(super) fn places(
-    merges: &tokenizers::Tokenizer,
+    merges: &Merger,
     text: &str,
     wanted: impl Fn(u32) -> bool,
 ) -> Result<Vec<std::ops::Range<usize>>> {
@@ -156,7 +156,7 @@ pub(super) fn places(
 }
 
 /// Ids of a text, with what the post-processor puts around it if that is asked for.
-pub(super) fn encode(merges: &tokenizers::Tokenizer, text: &str, framed: bool) -> Result<Vec<u32>> {
+pub(super) fn encode(merges: &Merger, text: &str, framed: bool) -> Result<Vec<u32>> {
     guard(|| merges.encode_fast(text, framed).map(|encoding| encoding.get_ids().to_vec()))
         .unwrap_or_else(|panic| Err(panicked(&panic).into()))
         .map_err(|e| Error::Encode { reason: e.to_string() })
@@ -199,7 +199,6 @@ pub(super) fn check(json: &Value) -> Result<()> {
             return Err(Error::TokenTooLong { id: id as usize, bytes: text.len(), limit: MAX_TOKEN });
         }
     }
-    check_merges(&json["model"])?;
     check_normalizer(&json["normalizer"])?;
     super::pretokenizer::check(&json["pre_tokenizer"])
 }
@@ -224,43 +223,27 @@ fn check_normalizer(json: &Value) -> Result<()> {
     }
 }
 
-/// The library joins merges in a buffer as long as the longest token, and panics at one that does not fit.
-fn check_merges(model: &Value) -> Result<()> {
-    let longest = model["vocab"].as_object().into_iter().flatten().map(|(text, _)| text.len()).max();
-    for merge in model["merges"].as_array().into_iter().flatten() {
-        let len = match merge {
-            Value::String(pair) => pair.len().saturating_sub(1),
-            pair => pair.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::len).sum(),
-        };
-        let comment = merge.as_str().is_some_and(|line| line.starts_with("#version"));
-        if len > longest.unwrap_or(0) && !comment {
-            let reason = format!("the merge {merge} makes a token that model.vocab does not have");
-            return Err(Error::Json { file: "tokenizer.json", reason });
-        }
-    }
-    Ok(())
-}
-
 /// The bytes of every id.
 pub(super) fn pieces<'a>(
     texts: impl Iterator<Item = (&'a str, u32)>,
     alphabet: Alphabet,
     specials: &Specials,
-) -> Vec<Option<Box<[u8]>>> {
-    let mut pieces = Vec::new();
+) -> ById {
+    let mut pieces = ById::with_capacity(texts.size_hint().0);
+    let mut bytes = Vec::new();
     for (text, id) in texts {
-        let own = specials.is_added(id);
-        let bytes = if own { text.as_bytes().to_vec() } else { alphabet.bytes(text) };
-        if pieces.len() <= id as usize {
-            pieces.resize(id as usize + 1, None);
+        bytes.clear();
+        match specials.is_added(id) {
+            true => bytes.extend_from_slice(text.as_bytes()),
+            false => alphabet.write_bytes(text, &mut bytes),
         }
-        pieces[id as usize] = Some(bytes.into_boxed_slice());
+        pieces.set(id, &bytes);
     }
     pieces
 }
 
 /// What the post-processor puts before and after a text.
-pub(super) fn frame(merges: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
+pub(super) fn frame(merges: &Merger) -> Result<(Vec<u32>, Vec<u32>)> {
     let (plain, framed) = (encode(merges, "a", false)?, encode(merges, "a", true)?);
     let at = framed.windows(plain.len().max(1)).position(|window| window == plain).unwrap_or(0);
     let end = (at + plain.len()).min(framed.len());

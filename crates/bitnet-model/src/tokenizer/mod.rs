@@ -1,8 +1,9 @@
 //! Text to tokens and back: `tokenizer.json`, or the vocabulary inside of a GGUF.
 //!
 //! Two kinds of vocabulary exist: byte-level BPE (GPT-2, Llama 3, Qwen, Falcon) and SentencePiece-style BPE with byte fallback
-//! (Llama 2). Merging is left to the `tokenizers` crate; which parts of a text may become control tokens is decided here.
+//! (Llama 2). Cutting a text into words is left to the `tokenizers` crate; which parts of it may become control tokens is decided here.
 
+mod bpe;
 mod bytes;
 mod error;
 mod export;
@@ -13,6 +14,7 @@ mod limits;
 mod merging;
 mod pretokenizer;
 mod special;
+mod vocabulary;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +25,9 @@ pub use gguf::{GgufVocab, Note};
 use crate::template::{ChatTemplate, Message};
 use bytes::Alphabet;
 use limits::Limits;
+use merging::Merger;
 use special::Specials;
+use vocabulary::ById;
 
 /// Result of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -41,9 +45,9 @@ pub struct Tokenizer(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    merges: tokenizers::Tokenizer,
+    merges: Merger,
     /// For parts of a text behind a control token, where those are cut otherwise.
-    later: Option<tokenizers::Tokenizer>,
+    later: Option<Merger>,
     /// The `tokenizer.json` that `merges` was built from; without tokens and merges where `vocab` has them.
     json: serde_json::Value,
     vocab: Option<Box<GgufVocab>>,
@@ -51,7 +55,7 @@ struct Inner {
     specials: Specials,
     limits: Limits,
     /// Bytes of every token.
-    pieces: Vec<Option<Box<[u8]>>>,
+    pieces: ById,
     /// What the model expects before and after a text.
     prefix: Vec<u32>,
     suffix: Vec<u32>,
@@ -73,11 +77,11 @@ struct Parts {
 
 /// What takes time to build of [`Parts`].
 struct Built {
-    merges: tokenizers::Tokenizer,
-    later: Option<tokenizers::Tokenizer>,
+    merges: Merger,
+    later: Option<Merger>,
     alphabet: Alphabet,
     specials: Specials,
-    pieces: Vec<Option<Box<[u8]>>>,
+    pieces: ById,
 }
 
 impl Inner {
@@ -130,10 +134,7 @@ impl Tokenizer {
         let (alphabet, specials) = (Alphabet::of(&parts.json)?, Specials::read(&parts.json)?);
         let (merges, pieces) =
             rayon::join(|| merging.build(&parts.json), || json::pieces(vocab.used(), alphabet, &specials));
-        // The library names no merge that it cannot make.
-        let named =
-            |error| gguf::parts(&vocab).and_then(|(_, merging, _)| merging.check()).err().unwrap_or(error);
-        let built = Built { merges: merges.map_err(named)?, later: None, alphabet, specials, pieces };
+        let built = Built { merges: merges?, later: None, alphabet, specials, pieces };
         Ok((Self::from_parts(parts, built, Some(Box::new(vocab)))?, notes))
     }
 
@@ -157,7 +158,7 @@ impl Tokenizer {
     fn from_json_parts(mut parts: Parts) -> Result<Self> {
         let alphabet = Alphabet::of(&parts.json)?;
         parts.mark();
-        let (merges, later) = (json::build(&parts.json)?, json::later(&parts.json)?);
+        let (merges, later) = json::build(&parts.json)?;
         let specials = Specials::read(&parts.json)?;
         let vocab = merges.get_vocab(true);
         let texts = vocab.iter().map(|(text, &id)| (text.as_str(), id));
@@ -174,7 +175,7 @@ impl Tokenizer {
             .for_each(|m| m.set_encode_special_tokens(true));
         let (mut prefix, suffix) = json::frame(&merges)?;
         // A configuration may name ids of the tokenizer that it was copied from.
-        let exists = |id: &u32| pieces.get(*id as usize).is_some_and(Option::is_some);
+        let exists = |id: &u32| pieces.get(*id).is_some();
         let begins = || <[u32; 1]>::try_from(&prefix[..]).ok().map(|[id]| id);
         let bos = parts.bos.filter(exists).or_else(begins);
         let named = special::ENDS.iter().filter_map(|name| merges.token_to_id(name));
@@ -250,7 +251,7 @@ impl Tokenizer {
 
     /// The bytes that a token stands for; those of a control token are its name.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
-        self.0.pieces.get(id as usize)?.as_deref()
+        self.0.pieces.get(id)
     }
 
     /// The chat template of the file.
@@ -341,13 +342,7 @@ impl Tokenizer {
     }
 
     /// Tokens of plain text in which a control token is a word like others: it is cut behind its first character.
-    fn encode_apart(
-        &self,
-        merges: &tokenizers::Tokenizer,
-        text: &str,
-        begins: bool,
-        ids: &mut Vec<u32>,
-    ) -> Result<()> {
+    fn encode_apart(&self, merges: &Merger, text: &str, begins: bool, ids: &mut Vec<u32>) -> Result<()> {
         let mut from = 0;
         for place in json::places(merges, text, |id| self.is_special(id))? {
             let word = text.get(place.clone()).unwrap_or_default();

@@ -42,10 +42,10 @@ impl First {
         let mut first = Self { tokens, threads: 0, open: Vec::new(), prompt: Vec::new() };
         for _ in 0..=args.repeat {
             let begin = Instant::now();
-            let model = local::open(path, &options, &|_, _| {})?.model;
+            let loaded = local::open(path, &options, &|_, _| {})?;
             first.open.push(begin.elapsed().as_secs_f64());
-            first.threads = model.device().threads();
-            first.prompt(args, model)?;
+            first.threads = loaded.model.device().threads();
+            first.prompt(args, loaded.model)?;
         }
         first.open.remove(0);
         first.prompt.remove(0);
