@@ -21,11 +21,13 @@ DECODE, PREFILL = ["-p", "0", "-n", "64"], ["-p", "512", "-n", "0"]
 ROWS = [
     ("decode, F16 head, screened", [*DECODE, "-t", "2", "-r", "5"], 1),
     ("decode, F16 head, read whole", [*DECODE, "-t", "2", "-r", "5", "--head", "file"], 1),
+    ("decode, Q6_K head", [*DECODE, "-t", "2", "-r", "5", "--head", "q6_k"], 1),
     ("decode, 1 thread", [*DECODE, "-t", "1", "-r", "3"], 1),
     ("decode at depth 2048", [*DECODE, "-t", "2", "-r", "3", "-d", "2048"], 1),
     ("decode at depth 4096", [*DECODE, "-t", "2", "-r", "3", "-d", "4096"], 1),
     ("decode, 8 sequences", [*DECODE, "-t", "2", "-r", "3", "--sequences", "8"], 8),
     ("decode, AVX2", [*DECODE, "-t", "2", "-r", "3", "--device", "cpu/avx2"], 1),
+    ("prefill 16", ["-p", "16", "-n", "0", "-t", "2", "-r", "5"], 16),
     ("prefill 512", [*PREFILL, "-t", "2", "-r", "3"], 512),
     ("prefill 512, 1 thread", [*PREFILL, "-t", "1", "-r", "2"], 512),
     ("prefill 512, AVX2", [*PREFILL, "-t", "2", "-r", "2", "--device", "cpu/avx2"], 512),
@@ -89,7 +91,7 @@ def draw(path):
         parts.append(f'<text x="{x(64)}" y="{y(integer) - 6:.1f}" fill="{color}">{content["machine"]}</text>')
         parts.append(f'<text x="{x(1) + 9}" y="{y(two["decode, F16 head, screened"][0]) + 4:.1f}" fill="{color}">decode</text>')
         for name, args, tokens in ROWS:
-            if "1" in args[args.index("-t") + 1]:
+            if "1" in args[args.index("-t") + 1] or name not in content["rows"]:
                 continue
             rate, _, _ = medians(content["rows"][name])
             if tokens > 1:
