@@ -214,6 +214,14 @@ fn a_broken_tokenizer_json_is_refused() {
             r#"{"model":{"type":"BPE","dropout":0.1,"vocab":{},"merges":[]},"decoder":{"type":"ByteLevel"}}"#,
             "dropout",
         ),
+        (
+            r#"{"version":"2.0","model":{"type":"BPE","vocab":{},"merges":[]},"decoder":{"type":"ByteLevel"}}"#,
+            "version",
+        ),
+        (
+            r#"{"model":{"type":"BPE","ignore_merges":"yes","vocab":{},"merges":[]},"decoder":{"type":"ByteLevel"}}"#,
+            "boolean",
+        ),
         // A table of any size, and text that grows a thousandfold a step.
         (
             r#"{"normalizer":{"type":"Precompiled","precompiled_charsmap":"//////////8="},"model":{"type":"BPE","vocab":{},"merges":[]},"decoder":{"type":"ByteLevel"}}"#,

@@ -176,7 +176,11 @@ pub(super) fn check(json: &Value) -> Result<()> {
             expected: "null: random merges have no right ids",
         });
     }
-    // The library cuts the prefix off every merge, in bounds or not; byte-level and SentencePiece models have neither.
+    let version = &json["version"];
+    if !version.is_null() && version != "1.0" {
+        return Err(Error::Unknown { field: "version", value: version.to_string(), expected: "\"1.0\"" });
+    }
+    // Byte-level and SentencePiece models have neither, and merging here knows of none.
     for field in ["continuing_subword_prefix", "end_of_word_suffix"] {
         let value = &json["model"][field];
         if !value.is_null() && value != "" {

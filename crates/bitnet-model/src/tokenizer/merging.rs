@@ -66,13 +66,13 @@ impl Merging {
 
     fn assemble(self, json: &Value) -> tokenizers::Result<Merger> {
         let model = &json["model"];
-        let on = |flag: &str| model[flag] == true;
-        let unknown = model["unk_token"].as_str();
+        let on = |flag: &str| part::<Option<bool>>(model, flag).map(Option::unwrap_or_default);
+        let unknown = part::<Option<String>>(model, "unk_token")?;
         let rules = Rules {
-            unknown: unknown.map(|text| self.vocabulary.id(text.as_bytes()).ok_or_else(|| text.to_owned())),
-            fuse_unknown: on("fuse_unk"),
-            byte_fallback: on("byte_fallback"),
-            ignore_merges: on("ignore_merges"),
+            unknown: unknown.map(|text| self.vocabulary.id(text.as_bytes()).ok_or(text)),
+            fuse_unknown: on("fuse_unk")?,
+            byte_fallback: on("byte_fallback")?,
+            ignore_merges: on("ignore_merges")?,
         };
         let mut tokenizer = Merger::new(Bpe::new(self.vocabulary, &self.merges, rules));
         tokenizer
