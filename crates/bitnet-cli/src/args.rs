@@ -34,7 +34,7 @@ impl From<Cache> for CacheType {
 /// How the head is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Head {
-    /// As in the file; a large one is searched through a copy of half its size: the same tokens, faster.
+    /// As in the file; a large one is searched through a copy of half its size, or in integers if it is in Q6_K: the same tokens, faster.
     Auto,
     /// As in the file, all of it read for every token.
     File,

@@ -7,8 +7,8 @@ use crate::{
     host,
     memory::RawAlloc,
     ops::{
-        Adam, Binary, Compare, Glu, Logical, PagedSpan, Reduce, RowFigures, ScreenView, TokenCodes, Unary,
-        cache::KvShape,
+        Adam, Binary, Compare, Glu, Logical, PagedSpan, Reduce, RowFigures, ScreenView, SplitTokens,
+        TokenCodes, Unary, cache::KvShape,
     },
     packed::PackedView,
     view::{View, ViewMut},
@@ -123,6 +123,14 @@ pub trait Backend: RawAlloc {
             let codes = host::fetch(self, screen.codes)?;
             cpu.screen_products(ScreenView { codes: codes.view(), ..screen }, x, y)
         })
+    }
+
+    /// Products of the rows of a matrix in Q6_K with tokens in codes, times the scales of the tokens: `y: [T, O]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn screen_products_q6_k(&self, weight: PackedView<'_>, x: SplitTokens<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| cpu.screen_products_q6_k(host::fetch_packed(self, weight)?.view(), x, y))
     }
 
     /// `y = x / sqrt(mean(x²) + eps) * weight` a row. `x, y: [T, C]`, `weight: [C]`.

@@ -1,6 +1,7 @@
 //! Sixteen f32 lanes: the vector in which the heavy float kernels are written once for all tiers.
 
 use crate::math::{self, LANES};
+use crate::ops::screen::q6_k::{self, SplitCodes};
 
 /// Blocks of codes whose products fit into 32 bits in each of sixteen lanes.
 pub(crate) const CODE_BLOCKS: usize = 128;
@@ -55,6 +56,12 @@ pub(crate) trait Lanes: Copy {
             }
         }
         dots
+    }
+
+    /// Products of a block of Q6_K with as many codes of each token, see [`q6_k::dot_block`].
+    #[inline(always)]
+    fn dot_q6_k<const T: usize>(block: &[u8; q6_k::BYTES], tokens: [&SplitCodes; T]) -> [Self; T] {
+        tokens.map(|token| q6_k::dot_block(block, token))
     }
 
     /// The nearest little-endian f16.

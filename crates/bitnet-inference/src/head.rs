@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 /// How the head is held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Head {
-    /// As in the file; a large one is searched through a copy of half its size ([`Screen`]), which is made while the first tokens
-    /// are computed: the same tokens, and sooner from there on.
+    /// As in the file; a large one is searched through a copy of half its size, or in integers if it is in Q6_K ([`Screen`]). What that needs
+    /// is made while the first tokens are computed: the same tokens, and sooner from there on.
     #[default]
     Auto,
     /// As in the file.

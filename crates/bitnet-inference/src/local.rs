@@ -382,7 +382,7 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     notes.extend(note);
     let context = options.context.unwrap_or(decoder.config.max_position_embeddings);
     let mut model = LocalModel::new(decoder, context, options.cache_type)?;
-    if options.head == Head::Auto {
+    if options.head != Head::File {
         notes.extend(model.screen_later());
     }
     Ok(Loaded { model, tokenizer, notes })

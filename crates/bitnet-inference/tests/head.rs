@@ -152,21 +152,26 @@ fn warm() -> Batch {
 
 #[test]
 fn no_token_and_no_score_depends_on_when_the_screen_is_there() {
-    let model = || LocalModel::new(tiny(256), 96, CacheType::F16).unwrap();
     let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
     let sampled = SamplingParams { seed: 3, temperature: 0.9, top_k: 20, ..SamplingParams::default() };
-    for params in [greedy, sampled] {
+    let cases = [(&greedy, Head::Auto), (&sampled, Head::Auto), (&greedy, Head::Q6K), (&sampled, Head::Q6K)];
+    for (params, held) in cases {
+        let model = || {
+            let mut decoder = tiny(256);
+            head::quantize(&mut decoder, held).unwrap();
+            LocalModel::new(decoder, 96, CacheType::F16).unwrap()
+        };
         for scores in [false, true] {
-            let (never, there) = run(model(), &params, scores);
+            let (never, there) = run(model(), params, scores);
             assert_eq!(there, None);
             let mut before = model();
             before.go_on_with(before.decoder().begin_screen().unwrap().unwrap());
             before.finish_screen();
             assert!(before.decoder().screen.is_some());
-            assert_eq!(run(before, &params, scores).0, never);
+            assert_eq!(run(before, params, scores).0, never);
             let mut meanwhile = model();
             meanwhile.go_on_with(meanwhile.decoder().begin_screen().unwrap().unwrap());
-            let (said, there) = run(meanwhile, &params, scores);
+            let (said, there) = run(meanwhile, params, scores);
             assert_eq!(said, never);
             // Scores need every logit: nothing would read the screen, and so it is not made.
             assert!(if scores { there.is_none() } else { there.is_some_and(|step| step > 0) }, "{there:?}");

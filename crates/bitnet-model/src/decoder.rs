@@ -113,20 +113,21 @@ impl Decoder {
 
     /// Bytes of weights that a decoded token reads, but for one row of an embedding that is not the head.
     pub fn decode_bytes(&self) -> usize {
-        let head = self.screen.as_ref().map_or(self.head().bytes(), Screen::bytes);
+        let head = match (self.head(), &self.screen) {
+            (Table::Stored(head), Some(screen)) => screen.bytes_read(head),
+            (head, _) => head.bytes(),
+        };
         let unread = if self.lm_head.is_some() { self.embed_tokens.bytes() } else { 0 };
         self.weight_bytes() - unread - self.head().bytes() + head
     }
 
-    /// Bytes of a screen for the head, where one saves reading: its rows are on the host, in 16 bits a weight or more.
+    /// Bytes of a screen for the head, where one saves time: its rows are on the host, in 16 bits a weight or more, or in Q6_K.
     pub fn screen_bytes(&self) -> Option<usize> {
         let Table::Stored(head) = self.head() else { return None };
-        let wide = matches!(head.format(), Format::F32 | Format::F16 | Format::BF16);
-        (wide && head.device().backend().host_addressable())
-            .then(|| Screen::bytes_of(head.rows(), head.cols()))
+        Screen::bytes_of(head).filter(|_| head.device().backend().host_addressable())
     }
 
-    /// Takes the memory of a screen for the head, where one saves reading.
+    /// Takes the memory of a screen for the head, where one saves time.
     ///
     /// # Errors
     /// Where memory runs out.

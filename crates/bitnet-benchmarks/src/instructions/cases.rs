@@ -8,6 +8,7 @@ use bitnet_core::cpu::{
 use bitnet_core::ops::attention::Past;
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
 use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvShape};
+use bitnet_core::ops::screen::q6_k::{BLOCK, SplitCodes};
 use bitnet_quant::Format;
 use std::hint::black_box;
 
@@ -94,6 +95,9 @@ fn screen(kernels: &Kernels, case: &mut Case<'_>) {
     let x: Vec<i16> = (0..COLS).map(|i| (i * 131 % 509) as i16 - 254).collect();
     let mut sums = vec![0i64; ROWS];
     case("screen_dots", &mut || (kernels.screen_dots)(&rows, &x, COLS, &mut sums));
+    let rows = vec![0x21u8; Format::Q6K.tensor_bytes(ROWS, COLS).expect("whole blocks")];
+    let (x, mut sums) = (SplitCodes::split(&x), vec![0f32; ROWS]);
+    case("screen_dots_q6_k", &mut || (kernels.screen_dots_q6_k)(&rows, &x, COLS / BLOCK, &mut sums));
 }
 
 fn attention(kernels: &Kernels, case: &mut Case<'_>) {

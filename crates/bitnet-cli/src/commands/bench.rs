@@ -288,7 +288,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
                 model = back;
             }
         }
-        if args.head == Head::Auto {
+        if args.head != Head::File {
             model.screen_later().iter().for_each(|note| ui.note(note));
             model.finish_screen();
         }

@@ -16,7 +16,7 @@ use crate::{
     device::ThreadCounts,
     memory::{self, Host, RawAlloc, RawMem},
     ops::{
-        Adam, Binary, Compare, Glu, Logical, Reduce, RowFigures, ScreenView, TokenCodes, Unary,
+        Adam, Binary, Compare, Glu, Logical, Reduce, RowFigures, ScreenView, SplitTokens, TokenCodes, Unary,
         attention::Past,
         bit_matmul::{CodeRows, TernaryRows},
         cache::BLOCK_LEN,
@@ -199,6 +199,10 @@ impl Backend for CpuBackend {
 
     fn screen_products(&self, screen: ScreenView<'_>, x: TokenCodes<'_>, y: ViewMut<'_>) -> Result<()> {
         self.screening(x.scales.len()).products(screen, x, y)
+    }
+
+    fn screen_products_q6_k(&self, weight: PackedView<'_>, x: SplitTokens<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.screening(x.scales.len()).products_q6_k(weight, x, y)
     }
 
     fn rms_norm(&self, x: View<'_>, weight: View<'_>, eps: f32, y: ViewMut<'_>) -> Result<()> {

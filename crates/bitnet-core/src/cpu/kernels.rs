@@ -12,6 +12,7 @@ use crate::ops::bit_matmul::{self, CodeRows, TernaryRows};
 use crate::ops::cache::{self, CacheType};
 use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
+use crate::ops::screen::q6_k::SplitCodes;
 use crate::ops::{
     Adam, Binary, Compare, Operand, Reduce, RowFigures, Unary, adam, add, binary, causal_attention, compare,
     convert, copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope,
@@ -61,6 +62,8 @@ pub struct Kernels {
     pub screen: fn(w: &[f32], codes: &mut [i8]) -> RowFigures,
     /// Products of rows `[R, width]` and tokens `[T, width]` in codes: `sums: [R, T]`.
     pub screen_dots: fn(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]),
+    /// Products of rows of Q6_K `[R, width]` and tokens `[T, width]`, in blocks: `sums: [R, T]`.
+    pub screen_dots_q6_k: fn(rows: &[u8], x: &[SplitCodes], width: usize, sums: &mut [f32]),
     /// A row in Q8_0.
     pub quantize_q8_0: QuantizeRow,
     /// A row in Q6_K.
@@ -193,6 +196,7 @@ impl Kernels {
         quantize_activation: quantize_activation::reference,
         screen: screen::reference,
         screen_dots: screen::dots::<[f32; LANES]>,
+        screen_dots_q6_k: screen::q6_k::dots::<[f32; LANES]>,
         quantize_q8_0: quantize_row::<Q8_0>,
         quantize_q6_k: quantize_row::<Q6K>,
         rms_norm: rms_norm::reference,

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     Result,
-    ops::{RowFigures, ScreenView, TokenCodes},
+    ops::screen::q6_k::BLOCK,
+    ops::{RowFigures, ScreenView, SplitTokens, TokenCodes},
     packed::PackedView,
     view::ViewMut,
 };
@@ -56,25 +57,76 @@ impl Screening {
     pub(super) fn products(&self, screen: ScreenView<'_>, x: TokenCodes<'_>, y: ViewMut<'_>) -> Result<()> {
         let op = "screen_products";
         let (codes, cols) = (screen.codes.as_slice::<i8>(op)?, screen.codes.shape().last());
-        let grain = claim(cols, screen.figures.len(), self.threads.len());
-        self.threads.for_each_columns(y.into_slice(op)?, screen.figures.len(), grain, |mut y| {
+        let rows = Rows { len: screen.figures.len(), bytes: cols };
+        self.blocks(
+            rows,
+            x.scales,
+            y.into_slice(op)?,
+            |rows, sums: &mut [i64]| {
+                (self.kernels.screen_dots)(&codes[rows.start * cols..rows.end * cols], x.codes, cols, sums);
+            },
+            |row, sum| sum as f32 * screen.figures[row].scale,
+        );
+        Ok(())
+    }
+
+    pub(super) fn products_q6_k(
+        &self,
+        weight: PackedView<'_>,
+        x: SplitTokens<'_>,
+        y: ViewMut<'_>,
+    ) -> Result<()> {
+        let op = "screen_products_q6_k";
+        let (bytes, stored) = (weight.data.as_slice::<u8>(op)?, weight.format.tensor_bytes(1, weight.cols)?);
+        let rows = Rows { len: weight.rows, bytes: stored };
+        self.blocks(
+            rows,
+            x.scales,
+            y.into_slice(op)?,
+            |rows, sums: &mut [f32]| {
+                (self.kernels.screen_dots_q6_k)(
+                    &bytes[rows.start * stored..rows.end * stored],
+                    x.codes,
+                    weight.cols / BLOCK,
+                    sums,
+                );
+            },
+            |_, sum| sum,
+        );
+        Ok(())
+    }
+
+    /// Writes `value` of each sum that `dots` finds, times the scale of its token: `sums: [R, T]` of some rows at a time.
+    fn blocks<S: Copy + Default>(
+        &self,
+        rows: Rows,
+        scales: &[f32],
+        y: &mut [f32],
+        dots: impl Fn(Range<usize>, &mut [S]) + Sync,
+        value: impl Fn(usize, S) -> f32 + Sync,
+    ) {
+        let grain = claim(rows.bytes, rows.len, self.threads.len());
+        self.threads.for_each_columns(y, rows.len, grain, |mut y| {
             let Range { start, end } = y.range();
-            let tokens = x.scales.len();
-            let mut sums = vec![0; ROWS * tokens];
+            let tokens = scales.len();
+            let mut sums = vec![S::default(); ROWS * tokens];
             for first in (start..end).step_by(ROWS) {
                 let rows = first..end.min(first + ROWS);
-                let codes = &codes[rows.start * cols..rows.end * cols];
                 let sums = &mut sums[..rows.len() * tokens];
-                (self.kernels.screen_dots)(codes, x.codes, cols, sums);
-                for (t, x_scale) in x.scales.iter().enumerate() {
+                dots(rows.clone(), sums);
+                for (t, x_scale) in scales.iter().enumerate() {
                     let y = &mut y.row_mut(t)[first - start..][..rows.len()];
-                    let figures = &screen.figures[rows.clone()];
-                    for ((y, row), sums) in y.iter_mut().zip(figures).zip(sums.chunks(tokens)) {
-                        *y = sums[t] as f32 * row.scale * x_scale;
+                    for ((y, row), sums) in y.iter_mut().zip(rows.clone()).zip(sums.chunks(tokens)) {
+                        *y = value(row, sums[t]) * x_scale;
                     }
                 }
             }
         });
-        Ok(())
     }
+}
+
+/// How many rows a matrix has, and of how many bytes.
+struct Rows {
+    len: usize,
+    bytes: usize,
 }

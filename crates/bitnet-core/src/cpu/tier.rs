@@ -54,6 +54,7 @@ macro_rules! tier {
         use $crate::ops::bit_matmul::{CodeRows, TernaryRows};
         use $crate::ops::matmul_t::multiply;
         use $crate::ops::quantize_activation::RowCodes;
+        use $crate::ops::screen::q6_k::SplitCodes;
         use $crate::ops;
         use bitnet_quant::formats::{dense::quantize_row, q6_k::Q6K, q8_0::Q8_0};
 
@@ -63,6 +64,7 @@ macro_rules! tier {
             fn quantize_activation(x: &[f32], codes: &mut [i8]) -> RowCodes = ops::quantize_activation::reference;
             fn screen(w: &[f32], codes: &mut [i8]) -> ops::RowFigures = ops::screen::reference;
             fn screen_dots(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]) = ops::screen::dots::<$lanes>;
+            fn screen_dots_q6_k(rows: &[u8], x: &[SplitCodes], width: usize, sums: &mut [f32]) = ops::screen::q6_k::dots::<$lanes>;
             fn quantize_q8_0(x: &[f32], bytes: &mut [u8]) -> bitnet_quant::Result<()> = quantize_row::<Q8_0>;
             fn quantize_q6_k(x: &[f32], bytes: &mut [u8]) -> bitnet_quant::Result<()> = quantize_row::<Q6K>;
             fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) = ops::rms_norm::reference;
@@ -129,6 +131,7 @@ macro_rules! tier {
             quantize_activation,
             screen,
             screen_dots,
+            screen_dots_q6_k,
             quantize_q8_0,
             quantize_q6_k,
             rms_norm,

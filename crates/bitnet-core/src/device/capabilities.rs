@@ -7,8 +7,9 @@ use super::{Device, Task};
 use crate::{
     DType, PackedTensor, Result, Tensor,
     ops::{
-        self, Codes, Glu, PagedSpan, RowFigures, ScreenView, TokenCodes,
+        self, Codes, Glu, PagedSpan, RowFigures, ScreenView, SplitTokens, TokenCodes,
         cache::{BLOCK_LEN, CacheType, KvLayer, KvShape},
+        screen::q6_k::SplitCodes,
     },
     packed::padded_cols,
 };
@@ -156,7 +157,7 @@ fn all() -> impl Iterator<Item = Op> {
 const BOTH: &[Task] = &[Task::Inference, Task::Training];
 const INFERENCE: &[Task] = &[Task::Inference];
 
-const MODEL: [Op; 14] = [
+const MODEL: [Op; 15] = [
     Op { name: "transfer", tasks: BOTH, operands: Operands::Types, run: transfer },
     Op { name: "embedding", tasks: BOTH, operands: Operands::Formats, run: embedding },
     Op { name: "rms_norm", tasks: BOTH, operands: Operands::One(Operand::F32), run: rms_norm },
@@ -180,6 +181,12 @@ const MODEL: [Op; 14] = [
         tasks: &[],
         operands: Operands::One(Operand::Elements(DType::I8)),
         run: screen_products,
+    },
+    Op {
+        name: "screen_products_q6_k",
+        tasks: &[],
+        operands: Operands::One(Operand::Matrix(Format::Q6K)),
+        run: screen_products_q6_k,
     },
     Op { name: "rope", tasks: BOTH, operands: Operands::One(Operand::F32), run: rope },
     Op { name: "glu", tasks: BOTH, operands: Operands::One(Operand::F32), run: glu },
@@ -250,6 +257,14 @@ fn screen_products(device: &Device, _: Operand) -> Result<()> {
     let mut y = Tensor::zeros(device, [1, 1], DType::F32)?;
     let x = TokenCodes { codes: &[0; COLS], scales: &[1.0] };
     device.backend().screen_products(screen, x, y.view_mut("screen_products")?)
+}
+
+fn screen_products_q6_k(device: &Device, operand: Operand) -> Result<()> {
+    let weight = stored(device, operand)?;
+    let mut y = Tensor::zeros(device, [1, 1], DType::F32)?;
+    let codes = SplitCodes::split(&[0; COLS]);
+    let x = SplitTokens { codes: &codes, scales: &[1.0] };
+    device.backend().screen_products_q6_k(weight.view(), x, y.view_mut("screen_products_q6_k")?)
 }
 
 fn rope(device: &Device, _: Operand) -> Result<()> {

@@ -61,7 +61,7 @@ pub use quantize_rows::quantize_rows;
 pub use reduce::{Reduce, reduce};
 pub use rms_norm::rms_norm;
 pub use rope::rope;
-pub use screen::{PartialScreen, RowFigures, Screen, ScreenView, TokenCodes, largest_products};
+pub use screen::{PartialScreen, RowFigures, Screen, ScreenView, SplitTokens, TokenCodes, largest_products};
 pub use select::select;
 pub use unary::{Unary, unary};
 

@@ -4,8 +4,12 @@
 //! Of a row `w` with its rounded copy `v`, and a token `x` with its own `u`: `|fl(w·x) - v·u| <= (|w - v| + γ |w|) |x| + |v| |x - u|` in Euclidean
 //! norms, by Cauchy and Schwarz, where `γ` bounds what sixteen-lane sums round (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
 //! section 3.1). `v·u` is a sum of integers, hence exact.
+//!
+//! Rows in Q6_K are smaller than such a copy: of them the codes that are stored are multiplied with those of the token, `v` is `w`, and what
+//! is summed in floats for want of one scale a row is within `γ` as well.
 
 mod partial;
+pub mod q6_k;
 
 pub use partial::PartialScreen;
 
@@ -16,6 +20,8 @@ use crate::{
     ops::{embedding, matmul_t},
     view::View,
 };
+use bitnet_quant::Format;
+use q6_k::SplitCodes;
 use std::sync::Arc;
 
 /// Rows of codes are padded with zeros to a multiple of this.
@@ -144,10 +150,28 @@ pub struct TokenCodes<'a> {
     pub scales: &'a [f32],
 }
 
-/// A copy of a matrix to find its largest products with.
+/// A token split into bytes, for a backend to read.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitTokens<'a> {
+    /// `[T, C / 256]`.
+    pub codes: &'a [SplitCodes],
+    /// What the codes of each token are multiplied by, `[T]`.
+    pub scales: &'a [f32],
+}
+
+/// The rows that tokens are multiplied with.
+#[derive(Clone, Debug)]
+enum Rows {
+    /// A copy in int8, `[O, C']`.
+    Rounded(Tensor),
+    /// Those of the matrix itself, which is in Q6_K.
+    Stored,
+}
+
+/// What the largest products of a matrix are found with.
 #[derive(Clone, Debug)]
 pub struct Screen {
-    codes: Tensor,
+    rows: Rows,
     figures: Arc<[RowFigures]>,
     cols: usize,
 }
@@ -163,25 +187,52 @@ impl Screen {
         Ok(partial.finish())
     }
 
-    /// Bytes of the copy and what is known of it, all of which are read for a token.
-    pub fn bytes(&self) -> usize {
-        Self::bytes_of(self.figures.len(), self.cols)
+    /// Bytes that the screen of a matrix takes beside it, if there can be one.
+    pub fn bytes_of(weight: &PackedTensor) -> Option<usize> {
+        let codes = match weight.format() {
+            Format::F32 | Format::F16 | Format::BF16 => weight.cols().next_multiple_of(CODES),
+            Format::Q6K => 0,
+            _ => return None,
+        };
+        Some(weight.rows() * (codes + size_of::<RowFigures>()))
     }
 
-    /// Bytes of the screen of a matrix `[rows, cols]`.
-    pub fn bytes_of(rows: usize, cols: usize) -> usize {
-        rows * (cols.next_multiple_of(CODES) + size_of::<RowFigures>())
+    /// Bytes that are read for a token to find its largest products with `weight`, whose screen this is.
+    pub fn bytes_read(&self, weight: &PackedTensor) -> usize {
+        let rows = match &self.rows {
+            Rows::Rounded(rows) => rows.bytes(),
+            Rows::Stored => weight.bytes(),
+        };
+        rows + size_of_val(&*self.figures)
+    }
+
+    /// The largest code of a token.
+    fn token_max(&self) -> f32 {
+        match self.rows {
+            Rows::Rounded(_) => TOKEN_MAX,
+            Rows::Stored => q6_k::TOKEN_MAX,
+        }
     }
 
     /// Products of the rounded rows with rounded tokens -> `[T, O]`.
-    fn products(&self, tokens: &[Token]) -> Result<Tensor> {
+    fn products(&self, weight: &PackedTensor, tokens: &[Token]) -> Result<Tensor> {
         let op = "screen_products";
-        let mut y = Tensor::empty(self.codes.device(), [tokens.len(), self.figures.len()], DType::F32)?;
-        let codes: Vec<i16> = tokens.iter().flat_map(|token| &token.codes).copied().collect();
+        let mut y = Tensor::empty(weight.device(), [tokens.len(), self.figures.len()], DType::F32)?;
+        let (backend, into) = (weight.device().backend(), y.view_mut(op)?);
         let scales: Vec<f32> = tokens.iter().map(|token| token.scale).collect();
-        let screen = ScreenView { codes: self.codes.view(), figures: &self.figures };
-        let x = TokenCodes { codes: &codes, scales: &scales };
-        self.codes.device().backend().screen_products(screen, x, y.view_mut(op)?)?;
+        let codes = tokens.iter().map(|token| &token.codes[..]);
+        match &self.rows {
+            Rows::Rounded(rows) => {
+                let screen = ScreenView { codes: rows.view(), figures: &self.figures };
+                let codes: Vec<i16> = codes.flatten().copied().collect();
+                backend.screen_products(screen, TokenCodes { codes: &codes, scales: &scales }, into)?;
+            }
+            Rows::Stored => {
+                let codes: Vec<SplitCodes> = codes.flat_map(SplitCodes::split).collect();
+                let x = SplitTokens { codes: &codes, scales: &scales };
+                backend.screen_products_q6_k(weight.view(), x, into)?;
+            }
+        }
         Ok(y)
     }
 }
@@ -197,11 +248,12 @@ struct Token {
 }
 
 impl Token {
-    fn of(x: &[f32]) -> Self {
+    /// A token in codes up to `largest`.
+    fn of(x: &[f32], largest: f32) -> Self {
         let absmax = x.iter().fold(0f32, |max, x| max.max(x.abs()));
-        let scale = absmax / TOKEN_MAX;
+        let scale = absmax / largest;
         let inverse = if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
-        let code = |&x: &f32| math::round((x * inverse).clamp(-TOKEN_MAX, TOKEN_MAX)).1 as i16;
+        let code = |&x: &f32| math::round((x * inverse).clamp(-largest, largest)).1 as i16;
         let mut codes: Vec<i16> = x.iter().map(code).collect();
         let rest = |(&x, &code): (&f32, &i16)| f64::from(x) - f64::from(scale) * f64::from(code);
         let length = |squares: f64| (squares.sqrt() * (1.0 + 1e-6)) as f32;
@@ -243,8 +295,9 @@ pub fn largest_products(
     if wanted.iter().any(|&wanted| wanted == 0 || wanted > most) {
         return matmul_t(x, weight);
     }
-    let tokens: Vec<Token> = x.as_slice::<f32>()?.chunks(screen.cols.max(1)).map(Token::of).collect();
-    let mut y = screen.products(&tokens)?;
+    let codes = |x| Token::of(x, screen.token_max());
+    let tokens: Vec<Token> = x.as_slice::<f32>()?.chunks(screen.cols.max(1)).map(codes).collect();
+    let mut y = screen.products(weight, &tokens)?;
     let mut ids = Vec::new();
     for (i, (token, &wanted)) in tokens.iter().zip(wanted).enumerate() {
         let x = x.narrow(0, i, 1)?;
@@ -313,7 +366,7 @@ fn keep_largest(values: &mut Vec<f32>, n: usize) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Device, random::Rng};
+    use crate::{Device, ops::quantize_rows, random::Rng};
     use bitnet_quant::Format;
     use proptest::prelude::*;
 
@@ -338,11 +391,28 @@ mod tests {
                 values.copy_within((row - 1) * cols..row * cols, row * cols);
             }
         }
-        let data: Vec<u8> = values.iter().flat_map(|&w| math::f32_to_f16(w).to_le_bytes()).collect();
+        let halves = values.iter().map(|&w| math::f32_to_f16(w));
+        let data: Vec<u8> = halves.flat_map(u16::to_le_bytes).collect();
         let data = Tensor::from_slice(device, [data.len()], &data).unwrap();
         x.iter_mut().step_by(37).for_each(|x| *x *= 50.0);
         let x = Tensor::from_slice(device, [tokens, cols], &x).unwrap();
         (PackedTensor::stored(Format::F16, rows, cols, data).unwrap(), x)
+    }
+
+    fn expect_largest(weight: &PackedTensor, x: &Tensor, wanted: &[usize]) {
+        let rows = weight.rows();
+        let expected = matmul_t(x, weight).unwrap().to_vec::<f32>().unwrap();
+        let screen = Screen::of(weight).unwrap();
+        let got = largest_products(x, weight, &screen, wanted).unwrap().to_vec::<f32>().unwrap();
+        for ((got, expected), &wanted) in got.chunks(rows).zip(expected.chunks(rows)).zip(wanted) {
+            let mut order: Vec<usize> = (0..rows).collect();
+            order.sort_by(|&a, &b| expected[b].total_cmp(&expected[a]));
+            let least = expected[order[wanted.min(rows) - 1]];
+            for (row, (got, expected)) in got.iter().zip(expected).enumerate() {
+                let same = got.to_bits() == expected.to_bits();
+                assert!(same || (*got == f32::MIN && *expected < least), "row {row}: {got}, not {expected}");
+            }
+        }
     }
 
     proptest! {
@@ -355,28 +425,30 @@ mod tests {
         ) {
             let device = Device::open("cpu", Some(2)).unwrap();
             let (weight, x) = operands(&device, rows, cols, wanted.len(), seed);
-            let expected = matmul_t(&x, &weight).unwrap().to_vec::<f32>().unwrap();
-            let screen = Screen::of(&weight).unwrap();
-            let got = largest_products(&x, &weight, &screen, &wanted).unwrap().to_vec::<f32>().unwrap();
-            for ((got, expected), &wanted) in got.chunks(rows).zip(expected.chunks(rows)).zip(&wanted) {
-                let mut order: Vec<usize> = (0..rows).collect();
-                order.sort_by(|&a, &b| expected[b].total_cmp(&expected[a]));
-                let least = expected[order[wanted.min(rows) - 1]];
-                for (row, (got, expected)) in got.iter().zip(expected).enumerate() {
-                    let same = got.to_bits() == expected.to_bits();
-                    prop_assert!(same || (*got == f32::MIN && *expected < least), "row {row}: {got}, not {expected}");
-                }
-            }
+            expect_largest(&weight, &x, &wanted);
+        }
+
+        #[test]
+        fn the_largest_products_are_those_of_rows_in_q6_k(
+            (rows, blocks, seed) in (1usize..1000, 1usize..4, any::<u64>()),
+            wanted in prop::collection::vec(1usize..60, 1..4),
+        ) {
+            let device = Device::open("cpu", Some(2)).unwrap();
+            let (weight, x) = operands(&device, rows, 256 * blocks, wanted.len(), seed);
+            expect_largest(&quantize_rows(&weight, Format::Q6K).unwrap(), &x, &wanted);
         }
     }
 
     #[test]
     fn few_rows_are_computed_twice() {
         let device = Device::open("cpu", Some(1)).unwrap();
-        let (weight, x) = operands(&device, 20_000, 256, 1, 3);
-        let got = largest_products(&x, &weight, &Screen::of(&weight).unwrap(), &[40]).unwrap();
-        let computed = got.to_vec::<f32>().unwrap().iter().filter(|y| **y != f32::MIN).count();
-        assert!((40..1500).contains(&computed), "{computed}");
+        let (halves, x) = operands(&device, 20_000, 256, 1, 3);
+        let six_bits = quantize_rows(&halves, Format::Q6K).unwrap();
+        for weight in [halves, six_bits] {
+            let got = largest_products(&x, &weight, &Screen::of(&weight).unwrap(), &[40]).unwrap();
+            let computed = got.to_vec::<f32>().unwrap().iter().filter(|y| **y != f32::MIN).count();
+            assert!((40..1500).contains(&computed), "{computed}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use super::{Random, check_rows, guarded};
 use bitnet_core::cpu::kernels::Kernels;
+use bitnet_core::ops::screen::q6_k::{BLOCK, SplitCodes};
+use bitnet_quant::Format;
 
 #[test]
 fn rows_are_screened_the_same_on_every_tier() {
@@ -37,5 +39,55 @@ fn rows_are_screened_the_same_on_every_tier() {
         let mut sums = [0; 15];
         (tier.screen_dots)(&[-128; 3 * 16_384], &vec![-16_384; 5 * 16_384], 16_384, &mut sums);
         assert_eq!(sums, [1 << 35; 15], "{}", tier.name);
+    }
+}
+
+/// Blocks with bytes of all kinds and f16 scales between 2^-14 and 2.
+fn six_bit_rows(random: &mut Random, blocks: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..210 * blocks).map(|_| random.bits() as u8).collect();
+    for block in bytes.chunks_mut(210) {
+        block[209] = (block[209] % 60 + 4) | (block[209] & 0x80);
+    }
+    bytes
+}
+
+#[test]
+fn rows_of_six_bits_are_multiplied_the_same_on_every_tier() {
+    let mut random = Random(5);
+    for (width, rows, tokens) in [(1, 1, 1), (1, 3, 2), (2, 2, 3), (3, 1, 5), (10, 4, 1), (11, 2, 4)] {
+        let bytes = six_bit_rows(&mut random, rows * width);
+        let x: Vec<i16> = (0..tokens * width * BLOCK).map(|_| random.bits() as i16 >> 2).collect();
+        let codes = SplitCodes::split(&x);
+        let run = |kernels: &Kernels| {
+            guarded(rows * tokens, 7.5, |sums| (kernels.screen_dots_q6_k)(&bytes, &codes, width, sums))
+        };
+        let expected = run(&Kernels::SCALAR);
+        for tier in Kernels::available() {
+            let bits = |sums: &[f32]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&run(tier)), bits(&expected), "{}, {rows} x {tokens} x {width}", tier.name);
+        }
+        let mut values = vec![0f32; width * BLOCK];
+        for (row, sums) in bytes.chunks(210 * width).zip(expected.chunks(tokens)) {
+            Format::Q6K.dequantize_row(row, &mut values).unwrap();
+            for (x, &sum) in x.chunks(width * BLOCK).zip(sums) {
+                let products = values.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x));
+                let (exact, size) = products.fold((0.0, 0.0), |(sum, size), y| (sum + y, size + y.abs()));
+                assert!((f64::from(sum) - exact).abs() <= 1e-6 * size, "{sum}, not {exact}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_products_of_six_bits_fit() {
+    // Scales of -128, weights of -32, codes of -8191: the sum of each lane is -16 * 128 * 32 * 8191.
+    let mut block = [0u8; 210];
+    block[192..208].fill(0x80);
+    block[209] = 0x3c;
+    let codes = SplitCodes::split(&[-8191; BLOCK]);
+    for tier in Kernels::available() {
+        let mut sum = [0.0];
+        (tier.screen_dots_q6_k)(&block, &codes, 1, &mut sum);
+        assert_eq!(f64::from(sum[0]), -256.0 * 128.0 * 32.0 * 8191.0, "{}", tier.name);
     }
 }

@@ -3,6 +3,7 @@
 use crate::lanes::Lanes;
 use crate::math::LANES;
 use crate::ops::bit_matmul::of_len;
+use crate::ops::screen::q6_k::{self, SplitCodes};
 use std::arch::x86_64::*;
 
 /// Exists only in code compiled for AVX2 and F16C.
@@ -117,6 +118,42 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn dot_q6_k<const T: usize>(block: &[u8; q6_k::BYTES], tokens: [&SplitCodes; T]) -> [Self; T] {
+        let scale = Self::splat(Self::f16(u16::from_le_bytes([block[208], block[209]])));
+        // SAFETY: this code is compiled for AVX2.
+        let mut sums = [[unsafe { _mm256_setzero_si256() }; 2]; T];
+        for eighth in 0..8 {
+            let weights = six_bits(block, eighth);
+            let scales = &block[192 + 2 * eighth..][..2];
+            // SAFETY: this code is compiled for AVX2.
+            let scales = unsafe {
+                let of = |scale: u8| _mm_set1_epi32(i32::from(scale as i8));
+                _mm256_set_m128i(of(scales[1]), of(scales[0]))
+            };
+            for (sums, token) in sums.iter_mut().zip(tokens) {
+                let (high, low) = (&token.high[32 * eighth..][..32], &token.low[32 * eighth..][..32]);
+                let offsets = &token.offsets[8 * eighth..][..8];
+                // SAFETY: the slices have the size of the loads, which need no alignment; this code is compiled for AVX2.
+                sums[eighth % 2] = unsafe {
+                    let high = _mm256_maddubs_epi16(weights, _mm256_loadu_si256(high.as_ptr().cast()));
+                    let low = _mm256_maddubs_epi16(weights, _mm256_loadu_si256(low.as_ptr().cast()));
+                    let both = _mm256_add_epi32(
+                        _mm256_madd_epi16(high, _mm256_set1_epi16(128)),
+                        _mm256_madd_epi16(low, _mm256_set1_epi16(1)),
+                    );
+                    let both = _mm256_add_epi32(both, _mm256_loadu_si256(offsets.as_ptr().cast()));
+                    _mm256_add_epi32(sums[eighth % 2], _mm256_mullo_epi32(both, scales))
+                };
+            }
+        }
+        sums.map(|sums| {
+            // SAFETY: this code is compiled for AVX2.
+            let sums = sums.map(|sum| unsafe { _mm256_cvtepi32_ps(sum) });
+            scale.mul(Self(sums))
+        })
+    }
+
+    #[inline(always)]
     fn prefetch(address: *const u8) {
         // SAFETY: a prefetch of any address is allowed.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
@@ -154,5 +191,24 @@ impl Lanes for F32x16 {
             unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), halves) };
         }
         bytes
+    }
+}
+
+/// 32 weights of a block of Q6_K, plus 32.
+#[inline(always)]
+fn six_bits(block: &[u8; q6_k::BYTES], eighth: usize) -> __m256i {
+    let (half, quarter) = (eighth / 4, eighth % 4);
+    let (low, high) = (&block[64 * half + quarter % 2 * 32..][..32], &block[128 + 32 * half..][..32]);
+    // SAFETY: the slices have the size of the loads, which need no alignment; this code is compiled for AVX2.
+    unsafe {
+        let (low, high) = (_mm256_loadu_si256(low.as_ptr().cast()), _mm256_loadu_si256(high.as_ptr().cast()));
+        let (low, high) = match quarter {
+            0 => (low, _mm256_slli_epi16::<4>(high)),
+            1 => (low, _mm256_slli_epi16::<2>(high)),
+            2 => (_mm256_srli_epi16::<4>(low), high),
+            _ => (_mm256_srli_epi16::<4>(low), _mm256_srli_epi16::<2>(high)),
+        };
+        let low = _mm256_and_si256(low, _mm256_set1_epi8(15));
+        _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi8(48)))
     }
 }

@@ -3,6 +3,7 @@
 use crate::lanes::Lanes;
 use crate::math::LANES;
 use crate::ops::bit_matmul::of_len;
+use crate::ops::screen::q6_k::{self, SplitCodes};
 use std::arch::x86_64::*;
 
 /// Exists only in code compiled for AVX-512.
@@ -90,6 +91,39 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn dot_q6_k<const T: usize>(block: &[u8; q6_k::BYTES], tokens: [&SplitCodes; T]) -> [Self; T] {
+        let weights = six_bits(block);
+        let scale = Self::splat(Self::f16(u16::from_le_bytes([block[208], block[209]])));
+        // SAFETY: the block has sixteen bytes there; this code is compiled for AVX-512.
+        let scales = unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(block[192..208].as_ptr().cast())) };
+        let mut dots = [scale; T];
+        for (dot, token) in dots.iter_mut().zip(tokens) {
+            let bytes = |codes: &[i8; q6_k::BLOCK], k: usize| {
+                // SAFETY: a quarter of the codes has the size of the load, which needs no alignment.
+                unsafe { _mm512_loadu_si512(codes[64 * k..][..64].as_ptr().cast()) }
+            };
+            // SAFETY: this code is compiled for AVX-512.
+            let mut sum = unsafe { _mm512_setzero_si512() };
+            for (k, &weights) in weights.iter().enumerate() {
+                let (high, low) = (bytes(&token.high, k), bytes(&token.low, k));
+                let lane: [i32; LANES] = std::array::from_fn(|lane| (4 * k + lane / 4) as i32);
+                // SAFETY: as above, of arrays of sixteen.
+                sum = unsafe {
+                    let offset = _mm512_loadu_si512(token.offsets[16 * k..][..16].as_ptr().cast());
+                    let high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), weights, high);
+                    let both = _mm512_add_epi32(_mm512_slli_epi32::<7>(high), offset);
+                    let both = _mm512_dpbusd_epi32(both, weights, low);
+                    let scale = _mm512_permutexvar_epi32(_mm512_loadu_si512(lane.as_ptr().cast()), scales);
+                    _mm512_add_epi32(sum, _mm512_mullo_epi32(both, scale))
+                };
+            }
+            // SAFETY: this code is compiled for AVX-512.
+            *dot = scale.mul(Self(unsafe { _mm512_cvtepi32_ps(sum) }));
+        }
+        dots
+    }
+
+    #[inline(always)]
     fn prefetch(address: *const u8) {
         // SAFETY: a prefetch of any address is allowed.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
@@ -123,6 +157,31 @@ impl Lanes for F32x16 {
         // SAFETY: the array has the size of the store, which needs no alignment.
         unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), halves) };
         bytes
+    }
+}
+
+/// The weights of a block of Q6_K in order, plus 32.
+#[inline(always)]
+fn six_bits(block: &[u8; q6_k::BYTES]) -> [__m512i; 4] {
+    let [low0, low1, ..] = block.as_chunks::<64>().0 else { unreachable!("210 bytes") };
+    let [high0, high1, ..] = block[128..].as_chunks::<32>().0 else { unreachable!("82 bytes") };
+    // SAFETY: the arrays have the sizes of the loads, which need no alignment; this code is compiled for AVX-512.
+    unsafe {
+        let (four, six) = (_mm512_set1_epi8(15), _mm512_set1_epi8(63));
+        let left = _mm512_inserti64x4::<1>(_mm512_set1_epi16(4), _mm256_set1_epi16(2));
+        let right = _mm512_inserti64x4::<1>(_mm512_setzero_si512(), _mm256_set1_epi16(2));
+        // Four bits of the first and the rest of the second.
+        let joined = |low, high| _mm512_and_si512(_mm512_ternarylogic_epi32::<0xCA>(four, low, high), six);
+        let half = |low: &[u8; 64], high: &[u8; 32]| {
+            let low = _mm512_loadu_si512(low.as_ptr().cast());
+            let high = _mm512_broadcast_i64x4(_mm256_loadu_si256(high.as_ptr().cast()));
+            [
+                joined(low, _mm512_sllv_epi16(high, left)),
+                joined(_mm512_srli_epi16::<4>(low), _mm512_srlv_epi16(high, right)),
+            ]
+        };
+        let ([a, b], [c, d]) = (half(low0, high0), half(low1, high1));
+        [a, b, c, d]
     }
 }
 

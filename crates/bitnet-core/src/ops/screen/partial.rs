@@ -1,13 +1,14 @@
 //! A screen in the making.
 
-use super::{CODES, RowFigures, Screen};
+use super::{CODES, RowFigures, Rows, Screen, q6_k};
 use crate::{DType, Error, PackedTensor, Result, Tensor};
+use bitnet_quant::Format;
 
 /// The first rows of a [`Screen`].
 #[derive(Clone, Debug)]
 pub struct PartialScreen {
     weight: PackedTensor,
-    codes: Tensor,
+    into: Rows,
     figures: Vec<RowFigures>,
 }
 
@@ -24,9 +25,13 @@ impl PartialScreen {
         if weight.cols() == 0 {
             return Err(Error::Argument { op, reason: "a matrix without columns".to_owned() });
         }
-        let shape = [weight.rows(), weight.cols().next_multiple_of(CODES)];
-        let codes = Tensor::empty(device, shape, DType::I8)?;
-        Ok(Self { weight: weight.clone(), codes, figures: Vec::with_capacity(weight.rows()) })
+        let into = if weight.format() == Format::Q6K {
+            Rows::Stored
+        } else {
+            let shape = [weight.rows(), weight.cols().next_multiple_of(CODES)];
+            Rows::Rounded(Tensor::empty(device, shape, DType::I8)?)
+        };
+        Ok(Self { weight: weight.clone(), into, figures: Vec::with_capacity(weight.rows()) })
     }
 
     /// Rows that are missing.
@@ -45,11 +50,17 @@ impl PartialScreen {
     /// Where a row holds a number that is not finite or too large, or the device fails.
     pub fn advance(&mut self, rows: usize) -> Result<()> {
         let (op, done, rows) = ("screen", self.figures.len(), rows.min(self.missing()));
-        let mut figures = vec![RowFigures::default(); rows];
-        let codes = self.codes.view_mut(op)?;
-        let layout = codes.layout().narrow(0, done, rows)?;
-        let weight = self.weight.narrow(done, rows)?;
-        weight.device().backend().screen(weight.view(), codes.with_layout(layout), &mut figures)?;
+        let figures = match &mut self.into {
+            Rows::Rounded(codes) => {
+                let mut figures = vec![RowFigures::default(); rows];
+                let codes = codes.view_mut(op)?;
+                let layout = codes.layout().narrow(0, done, rows)?;
+                let weight = self.weight.narrow(done, rows)?;
+                weight.device().backend().screen(weight.view(), codes.with_layout(layout), &mut figures)?;
+                figures
+            }
+            Rows::Stored => q6_k::figures(&self.weight, done, rows)?,
+        };
         let finite = |row: &RowFigures| (row.lost + row.length).is_finite();
         if let Some(row) = figures.iter().position(|row| !finite(row)) {
             let reason = format!("row {} is not finite, or too large", done + row);
@@ -65,7 +76,7 @@ impl PartialScreen {
     /// Where a row is missing.
     pub fn finish(self) -> Screen {
         assert_eq!(self.missing(), 0, "rows of a screen that is finished");
-        Screen { codes: self.codes, figures: self.figures.into(), cols: self.weight.cols() }
+        Screen { rows: self.into, figures: self.figures.into(), cols: self.weight.cols() }
     }
 }
 
@@ -87,7 +98,10 @@ mod tests {
             partial.advance(rows).unwrap();
         }
         let screen = partial.finish();
-        assert_eq!(screen.codes.to_vec::<i8>().unwrap(), whole.codes.to_vec::<i8>().unwrap());
+        let (Rows::Rounded(codes), Rows::Rounded(expected)) = (&screen.rows, &whole.rows) else {
+            panic!("a copy")
+        };
+        assert_eq!(codes.to_vec::<i8>().unwrap(), expected.to_vec::<i8>().unwrap());
         assert_eq!(screen.figures, whole.figures);
     }
 }
