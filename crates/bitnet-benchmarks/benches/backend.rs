@@ -283,7 +283,7 @@ fn regions(c: &mut Criterion) {
 /// What the kernels are judged by.
 fn ceilings(c: &mut Criterion) {
     let threads = Threads::new(Topology::detect().default_threads());
-    let data = vec![1u64; 8 << 20];
+    let data = vec![1i64; 8 << 20];
     let mut group = c.benchmark_group("backend/ceilings");
     group.throughput(Throughput::Bytes(size_of_val(data.as_slice()) as u64));
     group.bench_function("read bandwidth", |b| b.iter(|| ceilings::read_bandwidth(&threads, &data, 1)));

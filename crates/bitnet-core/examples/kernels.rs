@@ -20,7 +20,7 @@ const STREAM: usize = 256 << 20;
 struct Bench {
     threads: Threads,
     kernels: &'static Kernels,
-    stream: Vec<u64>,
+    stream: Vec<i64>,
 }
 
 impl Bench {

@@ -26,7 +26,7 @@ fn main() -> bitnet_core::Result<()> {
 }
 
 /// The best rate of `pass` beside the best rates of reading and copying, in turns.
-fn beside(threads: &Threads, memory: &mut [Vec<u64>; 2], bytes: usize, mut pass: impl FnMut()) -> [f64; 3] {
+fn beside(threads: &Threads, memory: &mut [Vec<i64>; 2], bytes: usize, mut pass: impl FnMut()) -> [f64; 3] {
     let [from, to] = memory;
     (0..PASSES).fold([0.0; 3], |best, _| {
         let copy = || {
@@ -50,7 +50,7 @@ fn large(device: &Device, threads: &Threads, len: usize) -> bitnet_core::Result<
     let brain = half[0].to_dtype(DType::BF16)?;
     let odd = rows.reshape([len])?.narrow(0, 0, (len / 4099) * 4099)?.reshape([len / 4099, 4099])?;
     let heads = rows.reshape([len >> 19, 128, 32, 128])?;
-    let mut memory = [vec![1u64; len / 2], vec![2; len / 2]];
+    let mut memory = [vec![1i64; len / 2], vec![2; len / 2]];
     type Op<'a> = &'a dyn Fn() -> bitnet_core::Result<Tensor>;
     let ops: [(&str, usize, Op<'_>); 28] = [
         ("copy", 8, &|| rows.copy()),

@@ -3,8 +3,10 @@
 use crate::math::{self, LANES};
 use crate::ops::screen::q6_k::{self, SplitCodes};
 
+/// Codes of a block.
+pub(crate) const CODES: usize = 64;
 /// Blocks of codes whose products fit into 32 bits in each of sixteen lanes.
-pub(crate) const CODE_BLOCKS: usize = 128;
+pub(crate) const CODE_BLOCKS: usize = 64;
 
 /// Sixteen floats with lane-wise arithmetic. Every implementation gives the same bits.
 pub(crate) trait Lanes: Copy {
@@ -31,20 +33,26 @@ pub(crate) trait Lanes: Copy {
     /// The lanes in order.
     fn to_array(self) -> [f32; LANES];
 
+    /// Blocks of the codes of a token, below 2^14, as [`Lanes::dot_codes`] wants them.
+    #[inline(always)]
+    fn arrange_codes(codes: &[[i16; CODES]], to: &mut [[i16; CODES]]) {
+        to.copy_from_slice(codes);
+    }
+
     /// Sums of the products of at most [`CODE_BLOCKS`] blocks of codes of each row, of magnitudes up to 2^7, with as many of each token, below
-    /// 2^14. Asks for what lies `ahead` bytes behind the codes.
+    /// 2^14 and arranged. Asks for what lies `ahead` bytes behind the codes.
     #[inline(always)]
     fn dot_codes<const R: usize, const T: usize>(
-        rows: [&[[i8; 32]]; R],
-        tokens: [&[[i16; 32]]; T],
+        rows: [&[[i8; CODES]]; R],
+        tokens: [&[[i16; CODES]]; T],
         ahead: usize,
     ) -> [[i64; T]; R] {
         // So many that their sum fits into 32 bits.
-        const BLOCKS: usize = 16;
+        const BLOCKS: usize = 8;
         let mut dots = [[0; T]; R];
         for (row, dots) in rows.into_iter().zip(&mut dots) {
             for (i, codes) in row.chunks(BLOCKS).enumerate() {
-                for line in codes.chunks(2) {
+                for line in codes {
                     Self::prefetch(line.as_ptr().cast::<u8>().wrapping_add(ahead));
                 }
                 for (dot, token) in dots.iter_mut().zip(tokens) {

@@ -94,7 +94,9 @@ fn screen(kernels: &Kernels, case: &mut Case<'_>) {
     let rows: Vec<i8> = (0..ROWS * COLS).map(|i| (i * 37) as i8).collect();
     let x: Vec<i16> = (0..COLS).map(|i| (i * 131 % 509) as i16 - 254).collect();
     let mut sums = vec![0i64; ROWS];
-    case("screen_dots", &mut || (kernels.screen_dots)(&rows, &x, COLS, &mut sums));
+    let mut arranged = vec![0; COLS];
+    (kernels.arrange_codes)(&x, &mut arranged);
+    case("screen_dots", &mut || (kernels.screen_dots)(&rows, &arranged, COLS, &mut sums));
     let rows = vec![0x21u8; Format::Q6K.tensor_bytes(ROWS, COLS).expect("whole blocks")];
     let (x, mut sums) = (SplitCodes::split(&x), vec![0f32; ROWS]);
     case("screen_dots_q6_k", &mut || (kernels.screen_dots_q6_k)(&rows, &x, COLS / BLOCK, &mut sums));

@@ -55,6 +55,9 @@ pub enum Error {
         /// Benchmarks of the second.
         after: usize,
     },
+    /// The machine cannot be measured.
+    #[error(transparent)]
+    Core(#[from] bitnet_core::Error),
     /// The benchmarks did not come to their end.
     #[error("cargo bench: {status}")]
     Bench {

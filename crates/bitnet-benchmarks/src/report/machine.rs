@@ -1,6 +1,6 @@
 //! The machine that the benchmarks run on, with its ceilings, and the commit that they run at.
 
-use super::Machine;
+use super::{Machine, Result};
 use bitnet_core::cpu::{ceilings, kernels::Kernels, threads::Threads, topology::Topology};
 use std::process::Command;
 
@@ -10,18 +10,21 @@ const SAMPLE: usize = 256 << 20;
 const PASSES: usize = 5;
 
 /// Looks at this machine and measures its ceilings.
-pub fn detect() -> Machine {
+///
+/// # Errors
+/// Where memory runs out.
+pub fn detect() -> Result<Machine> {
     let topology = Topology::detect();
     let (kernels, threads) = (Kernels::best(), Threads::new(topology.default_threads()));
-    let data = vec![1u64; SAMPLE / size_of::<u64>()];
-    Machine {
+    let data = ceilings::sample(SAMPLE)?;
+    Ok(Machine {
         cpu: topology.model,
         architecture: std::env::consts::ARCH.to_owned(),
         tier: kernels.name.to_owned(),
         threads: threads.len(),
-        read_bandwidth_gb_per_s: 1e-9 * ceilings::read_bandwidth(&threads, &data, PASSES),
+        read_bandwidth_gb_per_s: 1e-9 * ceilings::read_bandwidth(&threads, data.as_slice()?, PASSES),
         int8_gops_per_s: 2e-9 * ceilings::integer_peak(&threads, kernels, PASSES),
-    }
+    })
 }
 
 impl Machine {

@@ -29,7 +29,7 @@ pub struct Selection {
 /// # Errors
 /// Where the benchmarks fail or leave no results.
 pub fn receipt(selection: &Selection) -> Result<Receipt> {
-    let before = machine::detect();
+    let before = machine::detect()?;
     let (benchmarks, sensors) = if selection.no_run { earlier(selection)? } else { run(selection)? };
     let program = env::args().skip(1);
     Ok(Receipt {
@@ -37,7 +37,7 @@ pub fn receipt(selection: &Selection) -> Result<Receipt> {
         commit: machine::commit(),
         date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         command: ["report".to_owned()].into_iter().chain(program).collect(),
-        machine: before.best(&machine::detect()),
+        machine: before.best(&machine::detect()?),
         sensors,
         benchmarks,
     })

@@ -16,7 +16,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use bitnet_core::{
-    Device,
+    Device, Tensor,
     cpu::{ceilings, kernels::Kernels, threads::Threads},
     device::ThreadCounts,
     ops::cache::CacheType,
@@ -228,7 +228,7 @@ enum Ceiling {
 /// Measures ceilings again and again, with one team of threads and one set of bytes.
 struct Machine {
     threads: Threads,
-    data: Vec<u64>,
+    data: Tensor,
     kernels: &'static Kernels,
 }
 
@@ -236,23 +236,19 @@ impl Machine {
     /// Bytes that are read: more than the caches hold.
     const SAMPLE: usize = 256 << 20;
 
-    fn new(device: &Device) -> Self {
+    fn new(device: &Device) -> Result<Self> {
         let kernels =
             device.name().strip_prefix("cpu/").and_then(Kernels::by_name).unwrap_or(Kernels::best());
-        Self {
-            threads: Threads::new(device.threads()),
-            data: vec![1; Self::SAMPLE / size_of::<u64>()],
-            kernels,
-        }
+        Ok(Self { threads: Threads::new(device.threads()), data: ceilings::sample(Self::SAMPLE)?, kernels })
     }
 
     /// Bytes, or multiply-adds, a second of this many threads.
-    fn measure(&self, ceiling: Ceiling, threads: usize) -> f64 {
+    fn measure(&self, ceiling: Ceiling, threads: usize) -> Result<f64> {
         let threads = self.threads.first(threads);
-        match ceiling {
-            Ceiling::Bandwidth => ceilings::read_bandwidth(&threads, &self.data, 3),
+        Ok(match ceiling {
+            Ceiling::Bandwidth => ceilings::read_bandwidth(&threads, self.data.as_slice()?, 3),
             Ceiling::Int8 => ceilings::integer_peak(&threads, self.kernels, 3),
-        }
+        })
     }
 }
 
@@ -279,7 +275,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
         }
         let load = begin.elapsed().as_secs_f64();
         info!("{name}: {} with {}, opened in {load:.3} s", device.name(), session::threads(&device));
-        let machine = Machine::new(&device);
+        let machine = Machine::new(&device)?;
         let mut model = LocalModel::new(decoder, context, CacheType::from(args.cache_type))?;
         if args.model.is_none() {
             for &tokens in &args.ttft {
@@ -322,7 +318,7 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
     bar.inc(1);
     let (mut samples, mut shares) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat {
-        let limit = machine.measure(ceiling, threads);
+        let limit = machine.measure(ceiling, threads)?;
         let begin = Instant::now();
         pass.run(model)?;
         let rate = (tokens * sequences) as f64 / begin.elapsed().as_secs_f64();

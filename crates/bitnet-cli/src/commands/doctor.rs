@@ -123,8 +123,8 @@ fn report() -> Result<Value> {
         "device_reason": reason,
         "memory_gib": topology.memory.map(|m| gib(m.total)),
         "memory_available_gib": topology.memory.map(|m| gib(m.available)),
-        "read_bandwidth_gb_per_s": bandwidth(used),
-        "read_bandwidth_all_threads_gb_per_s": bandwidth(topology.usable),
+        "read_bandwidth_gb_per_s": bandwidth(used)?,
+        "read_bandwidth_all_threads_gb_per_s": bandwidth(topology.usable)?,
         "int8_gops_per_s": gops(cpu::ceilings::integer_peak(&Threads::new(batch), Kernels::best(), 5)),
         "model_cache": pull::cache_dir(),
     }))
@@ -136,9 +136,10 @@ pub(crate) fn gops(multiply_adds: f64) -> f64 {
 }
 
 /// Gigabytes a second that `threads` threads read.
-pub(crate) fn bandwidth(threads: usize) -> f64 {
-    let data = vec![1u64; SAMPLE / size_of::<u64>()];
-    (1e-8 * cpu::ceilings::read_bandwidth(&Threads::new(threads), &data, 5)).round() / 10.0
+pub(crate) fn bandwidth(threads: usize) -> Result<f64> {
+    let data = cpu::ceilings::sample(SAMPLE)?;
+    let rate = cpu::ceilings::read_bandwidth(&Threads::new(threads), data.as_slice()?, 5);
+    Ok((1e-8 * rate).round() / 10.0)
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -2,13 +2,22 @@
 
 use super::kernels::Kernels;
 use super::threads::Threads;
+use crate::{DType, Result, Tensor, host};
 use std::hint::black_box;
 use std::time::Instant;
 
+/// So many bytes to read, in memory as weights have it.
+///
+/// # Errors
+/// Where memory runs out.
+pub fn sample(bytes: usize) -> Result<Tensor> {
+    Tensor::full(host::reference(), [bytes / size_of::<i64>()], 1.0, DType::I64)
+}
+
 /// Bytes a second at which the threads together read `data`, each its own contiguous share; the best of `passes`, with and without asking
 /// ahead, of which some processors want one and some the other.
-pub fn read_bandwidth(threads: &Threads, data: &[u64], passes: usize) -> f64 {
-    let rate = |sum: fn(&[u64]) -> u64| {
+pub fn read_bandwidth(threads: &Threads, data: &[i64], passes: usize) -> f64 {
+    let rate = |sum: fn(&[i64]) -> i64| {
         let pass = || {
             threads.for_each_range(data.len(), 512, |range| {
                 black_box(sum(&data[range]));
@@ -40,8 +49,8 @@ pub fn best_rate(passes: usize, work: f64, mut pass: impl FnMut()) -> f64 {
 const AHEAD: usize = 8 << 10;
 
 /// Sum in many lanes, so that loads and not additions set the pace.
-fn sum<const ASK: bool>(data: &[u64]) -> u64 {
-    let mut lanes = [0u64; 32];
+fn sum<const ASK: bool>(data: &[i64]) -> i64 {
+    let mut lanes = [0i64; 32];
     for chunk in data.as_chunks::<32>().0 {
         if ASK {
             for line in chunk.as_chunks::<8>().0 {
@@ -52,7 +61,7 @@ fn sum<const ASK: bool>(data: &[u64]) -> u64 {
             *lane = lane.wrapping_add(*x);
         }
     }
-    lanes.into_iter().fold(0, u64::wrapping_add)
+    lanes.into_iter().fold(0, i64::wrapping_add)
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -60,7 +60,9 @@ pub struct Kernels {
     pub quantize_activation: fn(x: &[f32], codes: &mut [i8]) -> RowCodes,
     /// A row in codes, and what its products can be off by.
     pub screen: fn(w: &[f32], codes: &mut [i8]) -> RowFigures,
-    /// Products of rows `[R, width]` and tokens `[T, width]` in codes: `sums: [R, T]`.
+    /// The codes of tokens, whole blocks of 64 below 2^14, as `screen_dots` wants them.
+    pub arrange_codes: fn(codes: &[i16], to: &mut [i16]),
+    /// Products of rows `[R, width]` and tokens `[T, width]` in codes, those of the tokens arranged: `sums: [R, T]`.
     pub screen_dots: fn(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]),
     /// Products of rows of Q6_K `[R, width]` and tokens `[T, width]`, in blocks: `sums: [R, T]`.
     pub screen_dots_q6_k: fn(rows: &[u8], x: &[SplitCodes], width: usize, sums: &mut [f32]),
@@ -195,6 +197,7 @@ impl Kernels {
         bit_matmul: bit_matmul::reference,
         quantize_activation: quantize_activation::reference,
         screen: screen::reference,
+        arrange_codes: screen::arrange::<[f32; LANES]>,
         screen_dots: screen::dots::<[f32; LANES]>,
         screen_dots_q6_k: screen::q6_k::dots::<[f32; LANES]>,
         quantize_q8_0: quantize_row::<Q8_0>,

@@ -56,6 +56,8 @@ impl Screening {
 
     pub(super) fn products(&self, screen: ScreenView<'_>, x: TokenCodes<'_>, y: ViewMut<'_>) -> Result<()> {
         let op = "screen_products";
+        let mut arranged = vec![0; x.codes.len()];
+        (self.kernels.arrange_codes)(x.codes, &mut arranged);
         let (codes, cols) = (screen.codes.as_slice::<i8>(op)?, screen.codes.shape().last());
         let rows = Rows { len: screen.figures.len(), bytes: cols };
         self.blocks(
@@ -63,7 +65,7 @@ impl Screening {
             x.scales,
             y.into_slice(op)?,
             |rows, sums: &mut [i64]| {
-                (self.kernels.screen_dots)(&codes[rows.start * cols..rows.end * cols], x.codes, cols, sums);
+                (self.kernels.screen_dots)(&codes[rows.start * cols..rows.end * cols], &arranged, cols, sums);
             },
             |row, sum| sum as f32 * screen.figures[row].scale,
         );

@@ -63,6 +63,7 @@ macro_rules! tier {
             fn bit_matmul(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) = $bit_matmul;
             fn quantize_activation(x: &[f32], codes: &mut [i8]) -> RowCodes = ops::quantize_activation::reference;
             fn screen(w: &[f32], codes: &mut [i8]) -> ops::RowFigures = ops::screen::reference;
+            fn arrange_codes(codes: &[i16], to: &mut [i16]) = ops::screen::arrange::<$lanes>;
             fn screen_dots(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]) = ops::screen::dots::<$lanes>;
             fn screen_dots_q6_k(rows: &[u8], x: &[SplitCodes], width: usize, sums: &mut [f32]) = ops::screen::q6_k::dots::<$lanes>;
             fn quantize_q8_0(x: &[f32], bytes: &mut [u8]) -> bitnet_quant::Result<()> = quantize_row::<Q8_0>;
@@ -130,6 +131,7 @@ macro_rules! tier {
             bit_matmul,
             quantize_activation,
             screen,
+            arrange_codes,
             screen_dots,
             screen_dots_q6_k,
             quantize_q8_0,

@@ -15,7 +15,7 @@ pub use partial::PartialScreen;
 
 use crate::{
     DType, Error, PackedTensor, Result, Tensor,
-    lanes::{CODE_BLOCKS, Lanes},
+    lanes::{self, CODE_BLOCKS, Lanes},
     math::{self, LANES},
     ops::{embedding, matmul_t},
     view::View,
@@ -25,11 +25,11 @@ use q6_k::SplitCodes;
 use std::sync::Arc;
 
 /// Rows of codes are padded with zeros to a multiple of this.
-pub const CODES: usize = 32;
+pub const CODES: usize = lanes::CODES;
 /// Tokens that are multiplied with a row at once.
 const TOKENS: usize = 4;
 /// Bytes from what is multiplied to what is asked for meanwhile.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 8192;
 /// The largest code of a token, below 2^14.
 const TOKEN_MAX: f32 = 16_383.0;
 
@@ -78,12 +78,22 @@ pub fn reference(w: &[f32], codes: &mut [i8]) -> RowFigures {
     RowFigures { scale, lost: lost + gamma * (2.0 * all + lost), length: (all + lost) * (1.0 + gamma) }
 }
 
-/// Sums of the products of the codes of some rows with those of some tokens, all of `width`, whole blocks.
+/// The codes of tokens, whole blocks, as [`dots`] wants them.
+#[inline(always)]
+pub(crate) fn arrange<L: Lanes>(codes: &[i16], to: &mut [i16]) {
+    L::arrange_codes(codes.as_chunks().0, to.as_chunks_mut().0);
+}
+
+/// Sums of the products of the codes of some rows with those of some tokens, arranged, all of `width`, whole blocks.
 /// `rows: [R, width]`, `x: [T, width]`, `sums: [R, T]`.
 #[inline(always)]
 pub(crate) fn dots<L: Lanes>(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]) {
     let tokens = x.len() / width.max(1);
-    for (rows, sums) in rows.chunks((2 * width).max(1)).zip(sums.chunks_mut((2 * tokens).max(1))) {
+    // Rows that share what is loaded of several tokens; for one token, a single stream comes faster from memory.
+    let together = if tokens == 1 { 1 } else { 2 };
+    for (rows, sums) in
+        rows.chunks((together * width).max(1)).zip(sums.chunks_mut((together * tokens).max(1)))
+    {
         for (i, x) in x.chunks((TOKENS * width).max(1)).enumerate() {
             let first = i * TOKENS;
             match (rows.len() == 2 * width, x.len() / width) {

@@ -20,7 +20,7 @@ pub(super) struct Measured {
 impl Measured {
     pub(super) fn report(&self, output: Output, rows: &[Row], first: &[First]) -> Result<()> {
         match output {
-            Output::Json => Ok(outln!("{}", serde_json::to_string_pretty(&self.receipt(rows, first))?)?),
+            Output::Json => Ok(outln!("{}", serde_json::to_string_pretty(&self.receipt(rows, first)?)?)?),
             Output::Md => {
                 if !rows.is_empty() || first.is_empty() {
                     self.markdown(rows)?;
@@ -140,9 +140,9 @@ impl Measured {
     }
 
     /// With several numbers of threads, what is not said of each test is true of the last number.
-    fn receipt(&self, rows: &[Row], first: &[First]) -> Value {
+    fn receipt(&self, rows: &[Row], first: &[First]) -> Result<Value> {
         let device = self.model.device();
-        json!({
+        Ok(json!({
             "model": self.name,
             "weight_bytes": self.bytes(),
             "head": self.head(),
@@ -156,13 +156,13 @@ impl Measured {
             "threads": device.threads_for(1),
             "threads_batch": device.threads_for(2),
             "fallbacks": device.fallbacks(),
-            "read_bandwidth_gb_per_s": doctor::bandwidth(device.threads_for(1)),
-            "int8_gops_per_s": doctor::gops(self.machine.measure(Ceiling::Int8, device.threads_for(2))),
+            "read_bandwidth_gb_per_s": doctor::bandwidth(device.threads_for(1))?,
+            "int8_gops_per_s": doctor::gops(self.machine.measure(Ceiling::Int8, device.threads_for(2))?),
             "load_seconds": self.load,
             "pool": device.pool().stats().to_string(),
             "first_token": first.iter().map(First::json).collect::<Vec<_>>(),
             "tests": rows.iter().map(Row::json).collect::<Vec<_>>(),
-        })
+        }))
     }
 }
 

@@ -30,7 +30,7 @@ fn of(threads: usize) -> Result<Value> {
     let int8 = ceilings::integer_peak(&Threads::new(threads), Kernels::best(), 5);
     Ok(json!({
         "threads": threads,
-        "read_bandwidth_gb_per_s": bandwidth(threads),
+        "read_bandwidth_gb_per_s": bandwidth(threads)?,
         "int8_gops_per_s": gops(int8),
         "f32_gflops_per_s": dense_products(threads)?,
     }))

@@ -1,6 +1,6 @@
 //! Sixteen floats in two registers.
 
-use crate::lanes::Lanes;
+use crate::lanes::{CODES, Lanes};
 use crate::math::LANES;
 use crate::ops::bit_matmul::of_len;
 use crate::ops::screen::q6_k::{self, SplitCodes};
@@ -74,8 +74,8 @@ impl Lanes for F32x16 {
 
     #[inline(always)]
     fn dot_codes<const R: usize, const T: usize>(
-        rows: [&[[i8; 32]]; R],
-        tokens: [&[[i16; 32]]; T],
+        rows: [&[[i8; CODES]]; R],
+        tokens: [&[[i16; CODES]]; T],
         ahead: usize,
     ) -> [[i64; T]; R] {
         let blocks = rows[0].len();
@@ -83,21 +83,19 @@ impl Lanes for F32x16 {
         // SAFETY: this code is compiled for AVX2.
         let mut sums = [[unsafe { _mm256_setzero_si256() }; T]; R];
         for b in 0..blocks {
-            if b % 2 == 0 {
-                for row in rows {
-                    Self::prefetch(row[b].as_ptr().cast::<u8>().wrapping_add(ahead));
-                }
+            for row in rows {
+                Self::prefetch(row[b].as_ptr().cast::<u8>().wrapping_add(ahead));
             }
-            for half in 0..2 {
+            for quarter in 0..4 {
                 // SAFETY: this code is compiled for AVX2.
                 let mut codes = [unsafe { _mm256_setzero_si256() }; R];
                 for r in 0..R {
-                    let row = &rows[r][b].as_chunks::<16>().0[half];
+                    let row = &rows[r][b].as_chunks::<16>().0[quarter];
                     // SAFETY: the array has the size of the load, which needs no alignment.
                     codes[r] = unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(row.as_ptr().cast())) };
                 }
                 for t in 0..T {
-                    let token = &tokens[t][b].as_chunks::<16>().0[half];
+                    let token = &tokens[t][b].as_chunks::<16>().0[quarter];
                     // SAFETY: as above.
                     let x = unsafe { _mm256_loadu_si256(token.as_ptr().cast()) };
                     for r in 0..R {

@@ -1,10 +1,13 @@
 //! Sixteen floats in one register.
 
-use crate::lanes::Lanes;
+use crate::lanes::{CODES, Lanes};
 use crate::math::LANES;
 use crate::ops::bit_matmul::of_len;
 use crate::ops::screen::q6_k::{self, SplitCodes};
 use std::arch::x86_64::*;
+
+/// What makes the codes of tokens non-negative.
+const OFFSET: i16 = 1 << 14;
 
 /// Exists only in code compiled for AVX-512.
 #[derive(Clone, Copy)]
@@ -55,37 +58,63 @@ impl Lanes for F32x16 {
         unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
     }
 
+    /// Of each block the upper bytes of its codes plus 2^14, which are not negative then, and the lower seven bits of all behind them.
+    #[inline(always)]
+    fn arrange_codes(codes: &[[i16; CODES]], to: &mut [[i16; CODES]]) {
+        for (codes, to) in codes.iter().zip(to) {
+            let codes = codes.map(|code| (code + OFFSET) as u16);
+            let byte = |i: usize| if i < CODES { codes[i] >> 7 } else { codes[i - CODES] & 127 } as u8;
+            *to = std::array::from_fn(|i| i16::from_le_bytes([byte(2 * i), byte(2 * i + 1)]));
+        }
+    }
+
     #[inline(always)]
     fn dot_codes<const R: usize, const T: usize>(
-        rows: [&[[i8; 32]]; R],
-        tokens: [&[[i16; 32]]; T],
+        rows: [&[[i8; CODES]]; R],
+        tokens: [&[[i16; CODES]]; T],
         ahead: usize,
     ) -> [[i64; T]; R] {
         let blocks = rows[0].len();
         let (rows, tokens) = (of_len(rows, blocks), of_len(tokens, blocks));
-        // Two sums for each, because one product alone waits for the one before.
         // SAFETY: this code is compiled for AVX-512.
-        let mut sums = [[[unsafe { _mm512_setzero_si512() }; 2]; T]; R];
-        for b in (0..blocks / 2 * 2).step_by(2) {
-            for row in rows {
-                Self::prefetch(row[b].as_ptr().cast::<u8>().wrapping_add(ahead));
+        let (zero, one) = unsafe { (_mm512_setzero_si512(), _mm512_set1_epi8(1)) };
+        let (mut upper, mut lower, mut offsets) = ([[zero; T]; R], [[zero; T]; R], [zero; R]);
+        for b in 0..blocks {
+            let mut codes = [zero; R];
+            for r in 0..R {
+                Self::prefetch(rows[r][b].as_ptr().cast::<u8>().wrapping_add(ahead));
+                // SAFETY: the array has the size of the load, which needs no alignment; this code is compiled for AVX-512.
+                unsafe {
+                    codes[r] = _mm512_loadu_si512(rows[r][b].as_ptr().cast());
+                    offsets[r] = _mm512_dpbusd_epi32(offsets[r], one, codes[r]);
+                }
             }
-            for half in 0..2 {
-                add_products(&mut sums, half, rows, tokens, b + half);
+            for t in 0..T {
+                let [high, low] = tokens[t][b].as_chunks::<32>().0 else { unreachable!("64 codes") };
+                // SAFETY: as above.
+                let [high, low] = [high, low].map(|x| unsafe { _mm512_loadu_si512(x.as_ptr().cast()) });
+                for r in 0..R {
+                    // SAFETY: this code is compiled for AVX-512.
+                    unsafe {
+                        upper[r][t] = _mm512_dpbusd_epi32(upper[r][t], high, codes[r]);
+                        lower[r][t] = _mm512_dpbusd_epi32(lower[r][t], low, codes[r]);
+                    }
+                }
             }
-        }
-        if blocks % 2 == 1 {
-            add_products(&mut sums, 0, rows, tokens, blocks - 1);
         }
         let mut dots = [[0; T]; R];
-        for (dots, sums) in dots.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
-            // SAFETY: this code is compiled for AVX-512.
-            *dots = unsafe {
-                let sum = _mm512_add_epi32(sums[0], sums[1]);
-                let low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(sum));
-                let high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64::<1>(sum));
-                _mm512_reduce_add_epi64(_mm512_add_epi64(low, high))
-            };
+        for r in 0..R {
+            for t in 0..T {
+                // What is added up fits into 32 bits, although its parts may not.
+                // SAFETY: this code is compiled for AVX-512.
+                dots[r][t] = unsafe {
+                    let sum = _mm512_add_epi32(_mm512_slli_epi32::<7>(upper[r][t]), lower[r][t]);
+                    let sum = _mm512_sub_epi32(sum, _mm512_slli_epi32::<14>(offsets[r]));
+                    let low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(sum));
+                    let high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64::<1>(sum));
+                    _mm512_reduce_add_epi64(_mm512_add_epi64(low, high))
+                };
+            }
         }
         dots
     }
@@ -182,30 +211,5 @@ fn six_bits(block: &[u8; q6_k::BYTES]) -> [__m512i; 4] {
         };
         let ([a, b], [c, d]) = (half(low0, high0), half(low1, high1));
         [a, b, c, d]
-    }
-}
-
-/// Adds the products of a block of each row and token to sum `half` of theirs.
-#[inline(always)]
-fn add_products<const R: usize, const T: usize>(
-    sums: &mut [[[__m512i; 2]; T]; R],
-    half: usize,
-    rows: [&[[i8; 32]]; R],
-    tokens: [&[[i16; 32]]; T],
-    block: usize,
-) {
-    // SAFETY: this code is compiled for AVX-512.
-    let mut codes = [unsafe { _mm512_setzero_si512() }; R];
-    for r in 0..R {
-        // SAFETY: the array has the size of the load, which needs no alignment.
-        codes[r] = unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(rows[r][block].as_ptr().cast())) };
-    }
-    for t in 0..T {
-        // SAFETY: as above.
-        let x = unsafe { _mm512_loadu_si512(tokens[t][block].as_ptr().cast()) };
-        for r in 0..R {
-            // SAFETY: this code is compiled for AVX-512.
-            sums[r][t][half] = unsafe { _mm512_dpwssd_epi32(sums[r][t][half], codes[r], x) };
-        }
     }
 }
