@@ -474,17 +474,29 @@ mod tests {
         for value in [0x7e00, 0x7c00, 0xfc00] {
             assert!(Screen::of(&weight(value)).is_err());
         }
+        let six_bits = |scale: u16| {
+            let mut data = [0x21u8; 64 * 210];
+            data.chunks_mut(210).for_each(|block| block[208..].copy_from_slice(&0x2400u16.to_le_bytes()));
+            data[40 * 210 + 208..][..2].copy_from_slice(&scale.to_le_bytes());
+            let data = Tensor::from_slice(&device, [data.len()], &data).unwrap();
+            PackedTensor::stored(Format::Q6K, 64, 256, data).unwrap()
+        };
+        for scale in [0x7e00, 0x7c00, 0xfc00] {
+            assert!(Screen::of(&six_bits(scale)).is_err());
+        }
         let empty = Tensor::zeros(&device, [0], DType::U8).unwrap();
         assert!(Screen::of(&PackedTensor::stored(Format::F16, 3, 0, empty).unwrap()).is_err());
-        let weight = weight(0x3c00);
-        let screen = Screen::of(&weight).unwrap();
-        for value in [f32::NAN, f32::INFINITY, 3e38] {
-            let mut x = [0.5f32; 32];
-            x[3] = value;
-            let x = Tensor::from_slice(&device, [1, 32], &x).unwrap();
-            let bits = |y: Tensor| y.to_vec::<f32>().unwrap().iter().map(|y| y.to_bits()).collect::<Vec<_>>();
-            let got = largest_products(&x, &weight, &screen, &[1]).unwrap();
-            assert_eq!(bits(got), bits(matmul_t(&x, &weight).unwrap()));
+        for weight in [weight(0x3c00), six_bits(0x2400)] {
+            let screen = Screen::of(&weight).unwrap();
+            for value in [f32::NAN, f32::INFINITY, 3e38] {
+                let mut x = vec![0.5f32; weight.cols()];
+                x[3] = value;
+                let x = Tensor::from_slice(&device, [1, x.len()], &x).unwrap();
+                let bits =
+                    |y: Tensor| y.to_vec::<f32>().unwrap().iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+                let got = largest_products(&x, &weight, &screen, &[1]).unwrap();
+                assert_eq!(bits(got), bits(matmul_t(&x, &weight).unwrap()));
+            }
         }
     }
 }

@@ -107,10 +107,11 @@ fn dot<L: Lanes, const T: usize>(row: &[[u8; BYTES]], x: [&[SplitCodes]; T]) -> 
     sums.map(|sum| math::tree_sum(&sum.to_array()))
 }
 
+/// Rows that are held as floats at once.
+const ROWS_AS_FLOATS: usize = 1024;
+
 /// What is known of rows that are multiplied as they are stored.
 pub(super) fn figures(rows: &PackedTensor, first: usize, len: usize) -> Result<Vec<RowFigures>> {
-    let ids: Vec<u32> = (first..first + len).map(|row| row as u32).collect();
-    let lengths = embedding(rows, &ids)?.norm(2.0, 1, false)?;
     // Whatever the order of its additions. What both sums round is within three times this, and squares of numbers below 1e-22 vanish.
     let gamma = rows.cols() as f32 * f32::EPSILON;
     let least = (rows.cols() as f32).sqrt() * 1e-22;
@@ -118,5 +119,11 @@ pub(super) fn figures(rows: &PackedTensor, first: usize, len: usize) -> Result<V
         let length = length * (1.0 + gamma) + least;
         RowFigures { scale: 1.0, lost: 3.0 * gamma * length, length: length * (1.0 + gamma) }
     };
-    Ok(lengths.as_slice::<f32>()?.iter().map(of).collect())
+    let mut figures = Vec::with_capacity(len);
+    let ids: Vec<u32> = (first..first + len).map(|row| row as u32).collect();
+    for ids in ids.chunks(ROWS_AS_FLOATS) {
+        let lengths = embedding(rows, ids)?.norm(2.0, 1, false)?;
+        figures.extend(lengths.as_slice::<f32>()?.iter().map(of));
+    }
+    Ok(figures)
 }
