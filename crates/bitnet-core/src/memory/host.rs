@@ -57,7 +57,8 @@ fn map(bytes: usize) -> Option<(NonNull<u8>, Header)> {
     Some((NonNull::new(map.as_mut_ptr())?, Header::Mapped(map)))
 }
 
-/// Asks for huge pages where the piece fills them, so that it takes no more memory. It works without.
+/// Asks for huge pages where the piece fills them, so that all of it takes no more memory; what is used of it grows in such steps. It works
+/// without.
 #[cfg(target_os = "linux")]
 fn ask_for_huge_pages(map: &MmapMut, offset: usize, bytes: usize) {
     if bytes >= HUGE_PAGE {
