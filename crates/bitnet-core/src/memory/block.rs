@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::{fmt, slice};
 
 use super::large::Span;
-use super::pool::{Shared, give_small};
+use super::pool::{Shared, give};
 use super::tracker::Ticket;
 
 /// Where the bytes of a block came from and return to.
@@ -24,8 +24,8 @@ pub(super) enum Source {
 /// Memory from a pool, returned to it on drop.
 pub struct Block(ManuallyDrop<Box<Body>>);
 
-/// What there is to know of a block. It stays where it is while a small block is in use, in the cache of a thread or in its slab, so
-/// that only a pointer is passed on. A line of its own, for its neighbours are other threads'.
+/// What there is to know of a block. It stays where it is while the block is in use, in the cache of a thread or in its slab, so that only
+/// a pointer is passed on. A line of its own, for its neighbours are other threads'.
 #[repr(align(64))]
 pub(super) struct Body {
     /// Keeps the pool alive unless this is in a slab. A block takes it along into a cache and back, so that threads do not wait for a
@@ -136,8 +136,7 @@ impl Drop for Block {
         }
         match body.source {
             Source::Empty => {}
-            Source::Slab(class) => give_small(usize::from(class), body),
-            Source::Region => body.pool().give_large(body.span),
+            Source::Slab(_) | Source::Region => give(body),
         }
     }
 }

@@ -28,7 +28,9 @@ unsafe impl Send for Span {}
 /// Which regions may serve a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// Those of the request's kind.
+    /// Those of the request's kind that are held.
+    Held,
+    /// Those of the request's kind, and a new one.
     Preferred,
     /// All of them, when the system gives no more.
     Any,
@@ -104,7 +106,7 @@ pub(super) struct Large {
     generation: u64,
     last_growth: Growth,
     /// All spans are multiples of this and aligned to it.
-    granule: usize,
+    pub granule: usize,
     pub budget: usize,
     pub held: usize,
     pub system_allocs: u64,
@@ -136,6 +138,9 @@ impl Large {
         };
         if let Some(run) = self.best_fit(len, fit) {
             return Ok((self.split(run, len), true));
+        }
+        if fit == Fit::Held {
+            return Err(self.out_of_memory(bytes));
         }
         let run = self.grow(len)?;
         Ok((self.split(run, len), false))
@@ -270,7 +275,7 @@ impl Large {
             self.runs.range(least..).next().filter(|run| run.dedicated == dedicated).copied()
         };
         match fit {
-            Fit::Preferred => first(dedicated),
+            Fit::Held | Fit::Preferred => first(dedicated),
             Fit::Any => first(dedicated).or_else(|| first(!dedicated)),
         }
     }

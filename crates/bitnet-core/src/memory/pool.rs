@@ -10,9 +10,10 @@ use super::large::{Fit, Fragmentation, Growth, Large, Span};
 use super::latch::Latched;
 use super::movable::Registry;
 use super::record::Owner;
+use super::shelf::SHELF_MAX;
 use super::small::{
-    Bins, Bodies, QUANTUM, SMALL_MAX, Slabs, ThreadCache, batch, class_len, class_of, local, slab_len,
-    thread_number,
+    Bins, Bodies, Local, QUANTUM, SMALL_MAX, Slabs, ThreadCache, batch, class_len, class_of, slab_len,
+    thread_number, with_local,
 };
 use super::snapshot::Snapshot;
 use super::stats::{Counts, Meter};
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     raw: Arc<dyn RawAlloc>,
     /// Least alignment of a block.
     align: usize,
+    /// What large blocks are multiples of.
+    granule: usize,
     /// Whether there is no handle any more.
     closed: AtomicBool,
     pub tracker: Tracker,
@@ -69,6 +72,7 @@ impl HybridMemoryPool {
             Central { large: Large::new(Arc::clone(&raw)), slabs: Slabs::new(), counts: Counts::default() };
         let shared = Arc::new(Shared {
             align: raw.alignment().max(QUANTUM),
+            granule: central.large.granule,
             closed: AtomicBool::new(false),
             raw,
             meter: Meter::default(),
@@ -163,11 +167,12 @@ impl HybridMemoryPool {
     /// Gives back what no allocation touched for `generations` calls of this function, and returns how many bytes that
     /// was. What is in use again and again between two calls stays, however much it is.
     pub fn trim_generation(&self, generations: u64) -> usize {
-        self.0.gather(Bins::drain_if_idle).large.release_older(generations)
+        self.0.gather(Bins::drain_if_idle).with_unused_slabs().release_older(generations)
     }
 
-    /// How the memory that is held and not in use is cut up.
+    /// How the memory that is held and not in use is cut up, after threads gave the large blocks they keep to be merged.
     pub fn fragmentation(&self) -> Fragmentation {
+        drop(self.0.gather(Bins::drain_large));
         self.0.with_all(|bins, central| {
             let [live, _] = self.0.meter.read(bins.iter().map(|bins| &bins.tide));
             central.large.fragmentation(live)
@@ -248,34 +253,60 @@ impl Drop for Handle {
     }
 }
 
-/// Gives a small block that was in use to the cache of this thread, unless the thread or the pool is ending.
+/// Gives a block that was in use to the cache of this thread, unless it is too large or the thread or the pool is ending.
 #[inline]
-pub(super) fn give_small(class: usize, body: Box<Body>) {
+pub(super) fn give(body: Box<Body>) {
+    match with_local(body, |body| body.pool(), keep) {
+        Ok(None) => {}
+        Ok(Some(body)) | Err(body) => give_uncached(body),
+    }
+}
+
+/// Puts a block into the cache, unless it is too large or the pool is ending.
+#[inline]
+fn keep(local: &Local, body: Box<Body>) -> Option<Box<Body>> {
     let pool = body.pool();
-    let Some(local) = local(pool) else {
-        return give_uncached(body);
-    };
     let mut bins = local.cache.lock();
     // Whoever closes the pool looks into every cache after it said so.
     if pool.closed.load(Relaxed) {
-        drop(bins);
-        return give_uncached(body);
+        return Some(body);
     }
+    let Source::Slab(class) = body.source else {
+        return keep_large(&mut bins, body);
+    };
+    let class = usize::from(class);
     bins.tide.sub(body.span.len, &pool.meter);
     if bins.is_full(class) {
         pool.shed(class, &mut bins);
     }
     bins.push(class, body);
+    None
 }
 
-/// Gives a small block that was in use back to its slab.
+#[inline(never)]
+fn keep_large(bins: &mut Bins, body: Box<Body>) -> Option<Box<Body>> {
+    if body.span.len > SHELF_MAX {
+        return Some(body);
+    }
+    bins.tide.sub(body.span.len, &body.pool().meter);
+    let shed = bins.put_large(body);
+    if let Some(pool) = shed.first().map(|body| Arc::clone(body.pool())) {
+        pool.central().put_all(shed);
+    }
+    None
+}
+
+/// Gives a block that was in use back to its slab or region.
 #[cold]
 fn give_uncached(mut body: Box<Body>) {
     let Some(pool) = body.leave() else { return };
-    pool.meter.sub(body.span.len);
+    let len = body.span.len;
+    if with_local(&pool, |pool| pool, |local, pool| local.cache.lock().tide.sub(len, &pool.meter)).is_err() {
+        pool.meter.sub(len);
+    }
     let mut central = pool.central();
     central.counts.frees += 1;
-    central.put_small(body);
+    central.put(body);
 }
 
 impl Shared {
@@ -302,51 +333,55 @@ impl Shared {
 
     #[inline]
     fn take_small(self: &Arc<Self>, class: usize) -> Result<Box<Body>> {
-        match self.take_cached(class) {
+        match self.take_cached(|bins| bins.pop(class, &self.meter).or_else(|| self.refill(class, bins))) {
             Some(taken) => Ok(taken),
             None => self.take_uncached(class),
         }
     }
 
-    /// A small block of this thread's cache, which is filled if there is none.
+    /// A block of this thread's cache by way of `take`.
     #[inline]
-    fn take_cached(self: &Arc<Self>, class: usize) -> Option<Box<Body>> {
-        let local = local(self)?;
-        let mut bins = local.cache.lock();
-        let body = bins.pop(class).or_else(|| self.refill(class, &mut bins))?;
-        bins.tide.add(body.span.len, &self.meter);
-        Some(body)
+    fn take_cached(self: &Arc<Self>, take: impl FnOnce(&mut Bins) -> Option<Box<Body>>) -> Option<Box<Body>> {
+        with_local(self, |pool| pool, |local, _| take(&mut local.cache.lock())).ok().flatten()
     }
 
     /// A small block from the slabs, for which everything cached may be given back.
     #[cold]
     fn take_uncached(self: &Arc<Self>, class: usize) -> Result<Box<Body>> {
         let (body, _) = self.with_reclaim(|central, fit| central.take_small(class, 1, fit))?;
-        self.meter.add(body.span.len);
+        self.count(body.span.len);
         Ok(body.of(self))
     }
 
-    /// Fetches blocks of the class, one for the caller and the others for its cache, if that takes no reclaim. The cache stays locked, or
-    /// the others would for a moment be nowhere that a reclaim looks.
+    /// Fetches blocks of the class, one for the caller and the others for its cache, if the memory for them is held. The cache stays
+    /// locked, or the others would for a moment be nowhere that a reclaim looks.
     #[cold]
     fn refill(self: &Arc<Self>, class: usize, bins: &mut Bins) -> Option<Box<Body>> {
-        let fetched = self.watched(|central| central.take_small(class, batch(class), Fit::Preferred));
-        let (body, others) = fetched.ok()?;
+        let (body, others) = self.central().take_small(class, batch(class), Fit::Held).ok()?;
         bins.extend(class, others.into_iter().map(|body| body.of(self)));
+        bins.tide.add(body.span.len, &self.meter);
         Some(body.of(self))
     }
 
+    #[inline(never)]
     fn take_large(self: &Arc<Self>, bytes: usize) -> Result<Box<Body>> {
+        let kept = bytes.checked_next_multiple_of(self.granule).filter(|&len| len <= SHELF_MAX);
+        if let Some(len) = kept
+            && let Some(body) = self.take_cached(|bins| bins.take_large(len, &self.meter))
+        {
+            return Ok(body);
+        }
         let span = self.with_reclaim(|central, fit| central.take_large(bytes, fit))?;
-        self.settle();
-        self.meter.add(span.len);
+        self.count(span.len);
         Ok(Body::new(span, Source::Region).of(self))
     }
 
-    /// Tells the meter what this thread has not told, so that the peaks around a large block are whole.
-    fn settle(self: &Arc<Self>) {
-        if let Some(local) = local(self) {
-            local.cache.lock().tide.settle(&self.meter);
+    /// Counts bytes that were taken elsewhere than from a cache, with those that this thread has not told: around a large block the peaks
+    /// are whole.
+    fn count(self: &Arc<Self>, bytes: usize) {
+        if with_local(self, |pool| pool, |local, _| local.cache.lock().tide.add(bytes, &self.meter)).is_err()
+        {
+            self.meter.add(bytes);
         }
     }
 
@@ -368,49 +403,45 @@ impl Shared {
         self.central().put_all(bins.shed(class));
     }
 
-    pub fn give_large(self: &Arc<Self>, span: Span) {
-        self.settle();
-        self.meter.sub(span.len);
-        let mut central = self.central();
-        central.counts.frees += 1;
-        central.large.put(span);
-    }
-
     fn trim(&self, bytes: usize) -> usize {
         let released = self.central().large.release(bytes);
         if released >= bytes {
             return released;
         }
-        released + self.gather(Bins::drain).large.release(bytes - released)
+        released + self.gather(Bins::drain).with_unused_slabs().release(bytes - released)
     }
 
-    /// Brings what `drain` takes from every cache back to the slabs, and slabs that nobody uses back to the regions. The caches' list stays
-    /// locked meanwhile: a thread that reclaims waits instead of being refused.
+    /// Brings what `drain` takes from every cache back to the slabs and regions. The caches' list stays locked meanwhile: a thread that
+    /// reclaims waits instead of being refused.
     fn gather(&self, drain: impl Fn(&mut Bins) -> Bodies) -> MutexGuard<'_, Central> {
         let caches = self.caches();
         let blocks: Bodies = caches.iter().flat_map(|cache| drain(&mut cache.lock())).collect();
         let mut central = self.central();
         central.put_all(blocks);
-        for slab in central.slabs.drain_unused() {
-            central.large.put(slab);
-        }
         central
     }
 
-    /// Runs `attempt`, and once more with everything cached given back if there was no memory.
+    /// Runs `attempt` on what is held, then with the system's help after threads gave the large blocks they keep, and once more with
+    /// everything cached given back if there was no memory.
     fn with_reclaim<T>(&self, attempt: impl Fn(&mut Central, Fit) -> Result<T>) -> Result<T> {
-        match self.watched(|central| attempt(central, Fit::Preferred)) {
+        if let Ok(done) = attempt(&mut self.central(), Fit::Held) {
+            return Ok(done);
+        }
+        match self.watched(self.gather(Bins::drain_large), |central| attempt(central, Fit::Preferred)) {
             Err(MemoryError::OutOfMemory { .. } | MemoryError::Refused { .. }) => {
                 self.trim(usize::MAX);
-                self.watched(|central| attempt(central, Fit::Any))
+                self.watched(self.central(), |central| attempt(central, Fit::Any))
             }
             done => done,
         }
     }
 
     /// Runs `attempt`, and samples what is held if it went to the system while blocks are recorded.
-    fn watched<T>(&self, attempt: impl FnOnce(&mut Central) -> Result<T>) -> Result<T> {
-        let mut central = self.central();
+    fn watched<T>(
+        &self,
+        mut central: MutexGuard<'_, Central>,
+        attempt: impl FnOnce(&mut Central) -> Result<T>,
+    ) -> Result<T> {
         let calls = central.large.system_allocs;
         let done = attempt(&mut central);
         if central.large.system_allocs > calls && self.tracker.level() >= Tracking::Records {
@@ -433,6 +464,12 @@ impl Shared {
 }
 
 impl Central {
+    /// The regions, after slabs that nobody uses came back to them.
+    fn with_unused_slabs(&mut self) -> &mut Large {
+        self.slabs.drain_unused().into_iter().for_each(|slab| self.large.put(slab));
+        &mut self.large
+    }
+
     /// Up to `count` blocks of the class: one for the caller, the rest for its cache.
     fn take_small(&mut self, class: usize, count: usize, fit: Fit) -> Result<(Box<Body>, Bodies)> {
         let mut cached = true;
@@ -450,7 +487,7 @@ impl Central {
     /// Makes a slab, of a single block where memory is scarce; returns whether it came without a system call.
     fn add_slab(&mut self, class: usize, fit: Fit) -> Result<bool> {
         let bytes = match fit {
-            Fit::Preferred => slab_len(class),
+            Fit::Held | Fit::Preferred => slab_len(class),
             Fit::Any => class_len(class),
         };
         let (span, cached) = self.large.take(bytes, fit)?;
@@ -459,12 +496,17 @@ impl Central {
     }
 
     fn put_all(&mut self, blocks: Bodies) {
-        blocks.into_iter().for_each(|body| self.put_small(body));
+        blocks.into_iter().for_each(|body| self.put(body));
     }
 
-    fn put_small(&mut self, body: Box<Body>) {
-        if let Some(slab) = self.slabs.put(body) {
-            self.large.put(slab);
+    /// Takes back a block that is in no cache.
+    fn put(&mut self, body: Box<Body>) {
+        let free = match body.source {
+            Source::Slab(_) => self.slabs.put(body),
+            Source::Region | Source::Empty => Some(body.span),
+        };
+        if let Some(span) = free {
+            self.large.put(span);
         }
     }
 

@@ -3,7 +3,6 @@
 use std::array;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::thread;
 
@@ -11,7 +10,8 @@ use super::block::{Body, Source};
 use super::large::{Span, offset};
 use super::latch::Latch;
 use super::pool::Shared;
-use super::stats::{Counts, Tide};
+use super::shelf::Shelf;
+use super::stats::{Counts, Meter, Tide};
 use super::sync::thread_local;
 
 /// Largest block that comes from a size class.
@@ -158,13 +158,14 @@ impl Slabs {
     }
 }
 
-/// The small blocks one thread keeps of one pool. Only `trim`, `stats` and the end of the thread come from outside,
-/// so the lock is almost never contended.
+/// The blocks one thread keeps of one pool. Only what is rare comes from outside, `trim`, `stats`, a pool that
+/// grows, so the lock is almost never contended.
 pub(super) type ThreadCache = Latch<Bins>;
 
-/// A thread's blocks by class, and what it counted.
+/// A thread's small blocks by class, its large ones, and what it counted.
 pub(super) struct Bins {
     bins: [Bin; CLASSES],
+    shelf: Shelf,
     pub counts: Counts,
     pub tide: Tide,
     /// The counts when a generation last ended.
@@ -175,22 +176,51 @@ pub(super) struct Bins {
 struct Bin {
     blocks: Bodies,
     limit: usize,
+    /// Bytes of a block.
+    len: usize,
+}
+
+impl Bin {
+    fn new(class: usize) -> Self {
+        Self { blocks: Vec::new(), limit: cache_limit(class), len: class_len(class) }
+    }
 }
 
 impl Bins {
     fn new() -> Self {
         Self {
-            bins: array::from_fn(|class| Bin { blocks: Vec::new(), limit: cache_limit(class) }),
+            bins: array::from_fn(Bin::new),
+            shelf: Shelf::default(),
             counts: Counts::default(),
             tide: Tide::default(),
             seen: Counts::default(),
         }
     }
 
-    pub fn pop(&mut self, class: usize) -> Option<Box<Body>> {
-        let block = self.bins[class].blocks.pop();
-        self.counts.hits += u64::from(block.is_some());
-        block
+    /// A block of the class. What is known without it is not looked up in it, which would wait for memory.
+    #[inline]
+    pub fn pop(&mut self, class: usize, meter: &Meter) -> Option<Box<Body>> {
+        let bin = &mut self.bins[class];
+        let block = bin.blocks.pop()?;
+        self.counts.hits += 1;
+        self.tide.add(bin.len, meter);
+        Some(block)
+    }
+
+    /// A large block of exactly `len` bytes.
+    #[inline]
+    pub fn take_large(&mut self, len: usize, meter: &Meter) -> Option<Box<Body>> {
+        let block = self.shelf.take(len)?;
+        self.counts.hits += 1;
+        self.tide.add(len, meter);
+        Some(block)
+    }
+
+    /// Keeps a large block that is freed; returns those for which there is no more room.
+    #[inline]
+    pub fn put_large(&mut self, body: Box<Body>) -> Bodies {
+        self.counts.frees += 1;
+        self.shelf.put(body)
     }
 
     /// Whether there is no room for another block of the class.
@@ -223,14 +253,21 @@ impl Bins {
         Vec::new()
     }
 
+    pub fn drain_large(&mut self) -> Bodies {
+        self.shelf.drain()
+    }
+
     pub fn drain(&mut self) -> Bodies {
-        self.bins.iter_mut().flat_map(|bin| std::mem::take(&mut bin.blocks)).collect()
+        let small = self.bins.iter_mut().flat_map(|bin| std::mem::take(&mut bin.blocks));
+        small.chain(self.shelf.drain()).collect()
     }
 }
 
 /// This thread's cache of one pool; its end gives everything back.
 pub(super) struct Local {
     pool: Weak<Shared>,
+    /// Where the pool is, which no other can be while this knows it.
+    at: *const Shared,
     pub cache: Arc<ThreadCache>,
     /// The thread's number in the pool.
     thread: u32,
@@ -245,35 +282,46 @@ impl Drop for Local {
 }
 
 thread_local! {
-    static LOCALS: RefCell<Vec<Rc<Local>>> = const { RefCell::new(Vec::new()) };
+    static LOCALS: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
 }
 
-/// This thread's cache of the pool; `None` while the thread is ending and has no cache any more.
+/// Runs `f` on this thread's cache of the subject's pool, and on the subject, which comes back while the thread is ending and has no cache
+/// any more. `f` may not come back here.
 #[inline]
-pub(super) fn local(pool: &Arc<Shared>) -> Option<Rc<Local>> {
-    let find = |locals: &RefCell<Vec<Rc<Local>>>| {
-        let mut locals = locals.borrow_mut();
-        let known = locals.iter().find(|local| Weak::as_ptr(&local.pool) == Arc::as_ptr(pool));
-        known.cloned().unwrap_or_else(|| enlist(&mut locals, pool))
+pub(super) fn with_local<S, R>(
+    subject: S,
+    pool: impl Fn(&S) -> &Arc<Shared>,
+    f: impl FnOnce(&Local, S) -> R,
+) -> Result<R, S> {
+    let mut subject = Some(subject);
+    let run = |locals: &RefCell<Vec<Local>>| {
+        let subject = subject.take().expect("this runs once");
+        loop {
+            let known = locals.borrow();
+            let of = pool(&subject);
+            if let Some(local) = known.iter().find(|local| local.at == Arc::as_ptr(of)) {
+                return f(local, subject);
+            }
+            drop(known);
+            enlist(&mut locals.borrow_mut(), of);
+        }
     };
-    LOCALS.try_with(find).ok()
+    LOCALS.try_with(run).map_err(|_| subject.expect("nothing ran"))
 }
 
 /// This thread's number in the pool; 0 while the thread is ending.
 pub(super) fn thread_number(pool: &Arc<Shared>) -> u32 {
-    local(pool).map_or(0, |local| local.thread)
+    with_local(pool, |pool| pool, |local, _| local.thread).unwrap_or(0)
 }
 
 /// Adds a cache for a pool that this thread has not met, and forgets pools that are gone.
 #[cold]
-fn enlist(locals: &mut Vec<Rc<Local>>, pool: &Arc<Shared>) -> Rc<Local> {
+fn enlist(locals: &mut Vec<Local>, pool: &Arc<Shared>) {
     locals.retain(|local| local.pool.strong_count() > 0);
     let thread = pool.tracker.enlist(thread::current().name());
     let cache = Arc::new(Latch::new(Bins::new()));
     pool.caches().push(Arc::clone(&cache));
-    let local = Rc::new(Local { pool: Arc::downgrade(pool), cache, thread });
-    locals.push(Rc::clone(&local));
-    local
+    locals.push(Local { pool: Arc::downgrade(pool), at: Arc::as_ptr(pool), cache, thread });
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ pub struct Stats {
     pub live: usize,
     /// Blocks in use, without the empty ones.
     pub live_blocks: u64,
-    /// Highest `live` since the pool was made or the peak was reset. Where several threads allocate, up to 256 KiB of small blocks of each
-    /// may be missing.
+    /// Highest `live` since the pool was made or the peak was reset. Where several threads allocate, up to 256 KiB of each may be
+    /// missing.
     pub peak: usize,
     /// Bytes held from the system and not in use.
     pub cached: usize,
@@ -141,7 +141,7 @@ impl Meter {
     }
 }
 
-/// Bytes of small blocks that a thread has taken and given since it last told the [`Meter`], so that threads do not wait for its line
+/// Bytes that a thread has taken and given since it last told the [`Meter`], so that threads do not wait for its line
 /// at every block. What one of them has not told is missing from the peaks of the others.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tide {
@@ -172,6 +172,8 @@ impl Tide {
     }
 
     /// Tells everything.
+    #[cold]
+    #[inline(never)]
     pub fn settle(&mut self, meter: &Meter) {
         if self.live != 0 || self.crest != 0 {
             meter.change(self.live, self.crest);
