@@ -75,6 +75,18 @@ fn bit_matmul(c: &mut Criterion) {
     }
 }
 
+/// From the copy that is made for one token.
+fn triples(c: &mut Criterion) {
+    let mut group = c.benchmark_group("backend/bit_matmul decode of triples");
+    for (tier, device) in tiers() {
+        let mut weight = ternary(&device, ROWS, HIDDEN);
+        weight.add_triples().expect("memory");
+        if weight.bytes_for_one() != weight.bytes() {
+            bit_product(&mut group, BenchmarkId::from_parameter(tier), 1, &weight);
+        }
+    }
+}
+
 fn bit_matmul_shapes(c: &mut Criterion) {
     let device = device();
     let shapes = [(ROWS, HIDDEN), (HIDDEN, HIDDEN), (INTERMEDIATE, HIDDEN), (HIDDEN, INTERMEDIATE)];
@@ -300,7 +312,7 @@ fn ceilings(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = criterion();
-    targets = bit_matmul, bit_matmul_shapes, matmul_t, attention, kv_store, elementwise, rope, softmax, halves, embedding, regions,
+    targets = bit_matmul, triples, bit_matmul_shapes, matmul_t, attention, kv_store, elementwise, rope, softmax, halves, embedding, regions,
         ceilings
 }
 criterion_main!(benches);

@@ -164,6 +164,12 @@ pub trait Backend: RawAlloc {
         })
     }
 
+    /// Whether products with one token are faster from a copy of a ternary matrix in [triples](crate::ops::triples), which
+    /// [`bit_matmul`](Self::bit_matmul) then reads. The copy is made on the host.
+    fn takes_triples(&self) -> bool {
+        false
+    }
+
     /// `y: [T, O] = x: [T, C] · weightᵀ` with a stored (not ternary) weight, in f32.
     ///
     /// # Errors

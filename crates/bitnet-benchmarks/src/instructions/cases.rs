@@ -9,6 +9,7 @@ use bitnet_core::ops::attention::Past;
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
 use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvShape};
 use bitnet_core::ops::screen::q6_k::{BLOCK, SplitCodes};
+use bitnet_core::ops::triples::{self, Table};
 use bitnet_quant::Format;
 use std::hint::black_box;
 
@@ -46,6 +47,7 @@ pub(super) fn run(mut tell: impl FnMut(String)) {
             tell(format!("{}/{name}", kernels.name));
         };
         ternary(kernels, &mut case);
+        triples(kernels, &mut case);
         dense(kernels, &mut case);
         screen(kernels, &mut case);
         attention(kernels, &mut case);
@@ -66,6 +68,18 @@ fn ternary(kernels: &Kernels, case: &mut Case<'_>) {
             let weight = TernaryRows { bytes: &bytes, scales: &[0.5] };
             (kernels.bit_matmul)(weight, x, &mut Columns::new(&mut y, ROWS).whole());
         });
+    }
+}
+
+fn triples(kernels: &Kernels, case: &mut Case<'_>) {
+    // The work does not depend on the values.
+    let bytes = vec![0x21u8; triples::bytes(ROWS, COLS)];
+    let codes: Vec<i8> = (0..COLS).map(|i| (i * 37) as i8).collect();
+    let mut tables = vec![Table::ZERO; triples::units(COLS) * triples::TRIPLES];
+    case("triple_tables", &mut || (kernels.triple_tables)(&codes, &mut tables));
+    let mut sums = vec![[0; triples::ROWS]; ROWS.div_ceil(triples::ROWS)];
+    if let Some(dots) = kernels.triple_dots {
+        case("triple_dots", &mut || dots(&bytes, &tables, &mut sums));
     }
 }
 

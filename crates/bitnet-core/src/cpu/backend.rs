@@ -9,6 +9,7 @@ use super::{
     screen::Screening,
     threads::Threads,
     training::Training,
+    triples,
 };
 use crate::{
     Error, Result,
@@ -236,6 +237,10 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
+    fn takes_triples(&self) -> bool {
+        self.kernels.triple_dots.is_some()
+    }
+
     fn bit_matmul(&self, x: CodesView<'_>, weight: PackedView<'_>, y: ViewMut<'_>) -> Result<()> {
         let op = "bit_matmul";
         let bytes = weight.data.as_slice::<u8>(op)?;
@@ -247,6 +252,11 @@ impl Backend for CpuBackend {
         };
         let row_bytes = padded_cols(weight.cols) / 4;
         let threads = self.team(x.scales.len());
+        if let ([_], Some(copy), Some(dots)) = (x.scales, weight.triples, self.kernels.triple_dots) {
+            let copy = TernaryRows { bytes: copy.as_slice(op)?, scales };
+            triples::product((self.kernels, dots, &threads), copy, weight.cols, x, y.into_slice(op)?);
+            return Ok(());
+        }
         let grain = claim(row_bytes, weight.rows, threads.len());
         threads.for_each_columns(y.into_slice(op)?, weight.rows, grain, |mut y| {
             let Range { start, end } = y.range();

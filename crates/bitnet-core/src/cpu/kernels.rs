@@ -13,6 +13,7 @@ use crate::ops::cache::{self, CacheType};
 use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
 use crate::ops::screen::q6_k::SplitCodes;
+use crate::ops::triples::{self, Table};
 use crate::ops::{
     Adam, Binary, Compare, Operand, Reduce, RowFigures, Unary, adam, add, binary, causal_attention, compare,
     convert, copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope,
@@ -25,6 +26,9 @@ use bitnet_quant::{
 
 /// `x: [T, C]` times the rows of a stored matrix, which are the columns of `y: [T, R]`. The bytes are `R` whole rows.
 pub type MatmulT = fn(weight: &[u8], x: &[f32], y: &mut ColumnsMut<'_>);
+
+/// Products of the rows of whole blocks of triples with the token of the tables, `sums: [blocks]`.
+pub type TripleDots = fn(blocks: &[u8], tables: &[Table], sums: &mut [[i32; triples::ROWS]]);
 
 /// Attention of one token with query heads that share a kv head. `q, y: [G, D]`.
 pub type Attention = fn(q: &[f32], past: &Past<'_>, y: &mut [f32]);
@@ -56,6 +60,10 @@ pub struct Kernels {
     pub integer_peak: fn(rounds: usize) -> u64,
     /// All tokens of a step times some rows of a ternary matrix, which are the columns of `y: [T, R]`.
     pub bit_matmul: fn(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>),
+    /// Tables of the triples of a token: `codes: [C']`.
+    pub triple_tables: fn(codes: &[i8], tables: &mut [Table]),
+    /// Products of whole blocks of triples with the token of the tables, `sums: [blocks]`; none where codes of two bits are faster.
+    pub triple_dots: Option<TripleDots>,
     /// Int8 codes of a row: `x: [C]`, `codes: [C']`.
     pub quantize_activation: fn(x: &[f32], codes: &mut [i8]) -> RowCodes,
     /// A row in codes, and what its products can be off by.
@@ -195,6 +203,8 @@ impl Kernels {
         name: "scalar",
         integer_peak: ceilings::scalar_peak,
         bit_matmul: bit_matmul::reference,
+        triple_tables: triples::tables,
+        triple_dots: Some(triples::reference),
         quantize_activation: quantize_activation::reference,
         screen: screen::reference,
         arrange_codes: screen::arrange::<[f32; LANES]>,

@@ -33,6 +33,7 @@ pub mod threads;
 pub mod topology;
 mod training;
 mod transpose;
+mod triples;
 mod walk;
 
 pub use backend::CpuBackend;

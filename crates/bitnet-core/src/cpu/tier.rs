@@ -43,6 +43,7 @@ macro_rules! tier {
         tokens: $tokens:literal,
         heads: $heads:literal,
         bit_matmul: $bit_matmul:path,
+        triple_dots: $triple_dots:expr,
         integer_peak: $integer_peak:path,
         stream: $stream:path,
         fence: $fence:path,
@@ -61,6 +62,7 @@ macro_rules! tier {
         recompile! { $features:
             fn integer_peak(rounds: usize) -> u64 = $integer_peak;
             fn bit_matmul(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) = $bit_matmul;
+            fn triple_tables(codes: &[i8], tables: &mut [ops::triples::Table]) = ops::triples::tables;
             fn quantize_activation(x: &[f32], codes: &mut [i8]) -> RowCodes = ops::quantize_activation::reference;
             fn screen(w: &[f32], codes: &mut [i8]) -> ops::RowFigures = ops::screen::reference;
             fn arrange_codes(codes: &[i16], to: &mut [i16]) = ops::screen::arrange::<$lanes>;
@@ -129,6 +131,8 @@ macro_rules! tier {
             name: $name,
             integer_peak,
             bit_matmul,
+            triple_tables,
+            triple_dots: $triple_dots,
             quantize_activation,
             screen,
             arrange_codes,

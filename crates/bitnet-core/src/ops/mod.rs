@@ -34,6 +34,7 @@ pub mod select;
 pub mod softmax;
 pub mod sort;
 pub(crate) mod transpose;
+pub mod triples;
 pub mod unary;
 
 pub use adam::{Adam, adam};

@@ -4,12 +4,13 @@ mod quantize;
 mod screen;
 mod training;
 
-use bitnet_core::cpu::kernels::{Attention, Kernels, KvStore, MatmulT};
+use bitnet_core::cpu::kernels::{Attention, Kernels, KvStore, MatmulT, TripleDots};
 use bitnet_core::cpu::partition::ColumnsMut;
 use bitnet_core::cpu::threads::Threads;
 use bitnet_core::ops::attention::Past;
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
 use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvShape};
+use bitnet_core::ops::triples::{self, Table};
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
@@ -311,6 +312,46 @@ fn ternary_products_of_long_rows_are_the_same_on_every_tier() {
         check_product(9, 7, blocks, || codes.bits() as i8, || ternary_byte(&mut weights));
     }
     check_product(290, 40, 5, || codes.bits() as i8, || ternary_byte(&mut weights));
+}
+
+/// Products of random blocks of triples, every value of 16 bits among the words that `word` gives, with codes from `code`.
+fn check_triples(blocks: usize, cols: usize, mut word: impl FnMut() -> u16, code: impl FnMut() -> i8) {
+    let codes: Vec<i8> = std::iter::repeat_with(code).take(cols).collect();
+    let words = triples::bytes(32 * blocks, cols) / 2;
+    let bytes: Vec<u8> = (0..words).flat_map(|_| word().to_le_bytes()).collect();
+    let run = |k: &Kernels, dots: TripleDots| {
+        let mut tables = vec![Table([-1; 32]); triples::units(cols) * triples::TRIPLES];
+        (k.triple_tables)(&codes, &mut tables);
+        let mut sums = vec![[-1; 32]; blocks];
+        dots(&bytes, &tables, &mut sums);
+        (tables, sums)
+    };
+    let expected = run(&Kernels::SCALAR, triples::reference);
+    for k in Kernels::available() {
+        let got = run(k, k.triple_dots.unwrap_or(triples::reference));
+        assert!(got == expected, "{}, {blocks} blocks of {cols} columns", k.name);
+    }
+}
+
+#[test]
+fn products_of_triples_are_the_same_on_every_tier() {
+    let mut random = Random(21);
+    let mut codes = Random(22);
+    for blocks in [1, 2, 3, 4, 5, 8, 9] {
+        for cols in [1, 2, 3, 47, 48, 49, 128, 240, 241, 640, 2560] {
+            check_triples(blocks, cols, || random.bits() as u16, || codes.bits() as i8);
+        }
+    }
+}
+
+#[test]
+fn products_of_extreme_triples_do_not_overflow() {
+    // The triples that are worth most, 26 and 0, in all places of a word; the last of a unit has a bit of each.
+    for word in [26 | 26 << 5 | 26 << 10, 0, 0x7fff] {
+        for code in [-128, 127] {
+            check_triples(5, 6912, || word, || code);
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub(super) mod bit_matmul;
 mod lanes;
 mod peak;
+mod triples;
 
 tier! {
     name: "avx512",
@@ -12,6 +13,7 @@ tier! {
     tokens: 4,
     heads: 4,
     bit_matmul: bit_matmul::multiply,
+    triple_dots: Some(triples::dots),
     integer_peak: peak::integer_peak,
     stream: crate::cpu::avx2::stream::stream,
     fence: crate::cpu::avx2::stream::fence,

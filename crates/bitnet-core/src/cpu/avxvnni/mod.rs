@@ -11,6 +11,7 @@ tier! {
     tokens: 2,
     heads: 2,
     bit_matmul: bit_matmul::multiply,
+    triple_dots: None,
     integer_peak: peak::integer_peak,
     stream: crate::cpu::avx2::stream::stream,
     fence: crate::cpu::avx2::stream::fence,

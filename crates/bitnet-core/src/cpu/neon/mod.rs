@@ -12,6 +12,7 @@ tier! {
     tokens: 2,
     heads: 2,
     bit_matmul: bit_matmul::multiply,
+    triple_dots: None,
     integer_peak: peak::integer_peak,
     stream: ops::copy::rows,
     fence: ops::copy::fence,
