@@ -22,6 +22,8 @@ ROWS = [
     ("decode, F16 head, screened", [*DECODE, "-t", "2", "-r", "5"], 1),
     ("decode, F16 head, read whole", [*DECODE, "-t", "2", "-r", "5", "--head", "file"], 1),
     ("decode, Q6_K head", [*DECODE, "-t", "2", "-r", "5", "--head", "q6_k"], 1),
+    ("decode, decode copy", [*DECODE, "-t", "2", "-r", "5", "--decode-copy"], 1),
+    ("decode, decode copy, Q6_K head", [*DECODE, "-t", "2", "-r", "5", "--decode-copy", "--head", "q6_k"], 1),
     ("decode, 1 thread", [*DECODE, "-t", "1", "-r", "3"], 1),
     ("decode at depth 2048", [*DECODE, "-t", "2", "-r", "3", "-d", "2048"], 1),
     ("decode at depth 4096", [*DECODE, "-t", "2", "-r", "3", "-d", "4096"], 1),

@@ -173,6 +173,7 @@ pub(crate) fn options(
         context: (context > 0).then_some(context),
         cache_type: cache.into(),
         head: head::Head::File,
+        decode_copy: false,
     }
 }
 
@@ -191,6 +192,10 @@ pub(crate) struct ContextArgs {
     /// How the head, which scores the tokens, is held; the text does not depend on auto or file.
     #[arg(long, default_value = "auto", env = "BITNET_HEAD")]
     pub(crate) head: Head,
+    /// Holds a copy of the ternary weights for steps of one token, 5/3 bits a weight: the same text, sooner where memory is the limit and the
+    /// processor has AVX-512.
+    #[arg(long, env = "BITNET_DECODE_COPY")]
+    pub(crate) decode_copy: bool,
     /// Most tokens that are guessed ahead from earlier places of the text: faster where it repeats itself, and always the same
     /// text; 0 guesses none.
     #[arg(long, aliases = ["draft", "draft-max"], default_value_t = 0, value_name = "N", env = "BITNET_LOOKUP", value_parser = values::up_to(MAX_LOOKUP))]
@@ -200,7 +205,11 @@ pub(crate) struct ContextArgs {
 impl ContextArgs {
     /// How to open the model for it.
     pub(crate) fn options(&self, model: &ModelArgs, ui: &Ui) -> LoadOptions {
-        LoadOptions { head: self.head.into(), ..model.options(self.ctx_size, self.cache_type, ui) }
+        LoadOptions {
+            head: self.head.into(),
+            decode_copy: self.decode_copy,
+            ..model.options(self.ctx_size, self.cache_type, ui)
+        }
     }
 
     pub(crate) fn engine(&self) -> EngineOptions {

@@ -45,6 +45,34 @@ fn bench_says_how_the_head_is_held_and_what_it_reads() {
 }
 
 #[test]
+fn bench_decodes_from_a_copy_where_that_is_faster() {
+    let receipt = |device: &str, copy: &[&str]| {
+        let args = [
+            "bench",
+            "--synthetic",
+            "tiny",
+            "-p",
+            "0",
+            "-n",
+            "2",
+            "-r",
+            "1",
+            "-o",
+            "json",
+            "--device",
+            device,
+        ];
+        let output = bitnet(&[&args[..], copy].concat());
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (value["decode_bytes"].as_u64().unwrap(), stderr(&output))
+    };
+    // The scalar tier takes a copy, so that every machine can look into one.
+    let ((plain, quiet), (copied, note)) =
+        (receipt("cpu/scalar", &[]), receipt("cpu/scalar", &["--decode-copy"]));
+    assert!(copied < plain && !quiet.contains("copy") && note.contains("reads a copy"), "{note}");
+}
+
+#[test]
 fn bench_measures_the_time_to_the_first_token() {
     let bench = ["bench", "-p", "0", "-n", "0", "-r", "2", "--ttft", "16,3"];
     let model = testdata("gguf-bitnet/bitnet-i2_s.gguf");

@@ -26,6 +26,7 @@ pub mod sampler;
 mod scheduler;
 mod sequence;
 pub mod stop;
+pub mod triples;
 pub mod utf8;
 
 pub use bitnet_core::random::Rng;

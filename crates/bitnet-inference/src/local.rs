@@ -4,7 +4,7 @@ use crate::{
     LanguageModel,
     head::{self, Head, Screening},
     pace::Pace,
-    perplexity,
+    perplexity, triples,
 };
 use bitnet_core::{
     Device,
@@ -125,6 +125,8 @@ pub struct LoadOptions {
     pub cache_type: CacheType,
     /// How the head is held.
     pub head: Head,
+    /// Makes a copy of the ternary weights for steps of one token ([`triples`]).
+    pub decode_copy: bool,
 }
 
 impl Default for LoadOptions {
@@ -138,6 +140,7 @@ impl Default for LoadOptions {
             context: None,
             cache_type: CacheType::default(),
             head: Head::default(),
+            decode_copy: false,
         }
     }
 }
@@ -375,11 +378,14 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     let prepared = prepared?;
     check_vocabulary(&checkpoint, &tokenizer)?;
     notes.extend(settle_i2s_layout(&mut checkpoint, &device, &tokenizer)?);
-    let (decoder, note) = match prepared {
+    let (mut decoder, note) = match prepared {
         Some(prepared) => prepared,
         None => ready(&checkpoint, &device, options, progress)?,
     };
     notes.extend(note);
+    if options.decode_copy {
+        notes.push(triples::copy(&mut decoder, progress)?);
+    }
     let context = options.context.unwrap_or(decoder.config.max_position_embeddings);
     let mut model = LocalModel::new(decoder, context, options.cache_type)?;
     if options.head != Head::File {

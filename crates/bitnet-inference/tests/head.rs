@@ -72,8 +72,8 @@ fn a_rounded_head_is_that_of_a_converted_file() {
             let expected = ops::matmul_t(&file.norm.forward(&hidden).unwrap(), &table).unwrap();
             assert_eq!(got, bits(&expected));
             assert_eq!(
-                rounded.decode_bytes(),
-                file.decode_bytes() - stored(file.head()).bytes() + table.bytes()
+                rounded.decode_bytes(1),
+                file.decode_bytes(1) - stored(file.head()).bytes() + table.bytes()
             );
         }
     }

@@ -1,6 +1,7 @@
 //! The model: an embedding, layers that each add attention and a feed-forward step to the residual stream, a head.
 
 use crate::{
+    arch::PROJECTIONS,
     batch::Batch,
     config::Config,
     kv::KvCache,
@@ -12,6 +13,7 @@ use bitnet_core::{
     ops::{self, Codes, PagedSpan, PartialScreen, Screen},
 };
 use bitnet_quant::Format;
+use rayon::prelude::*;
 
 /// One layer of a decoder.
 #[derive(Clone, Debug)]
@@ -27,6 +29,18 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Its projections, in the order of [`PROJECTIONS`].
+    fn linears(&self) -> [&Linear; PROJECTIONS.len()] {
+        let (a, m) = (&self.attention, &self.mlp);
+        [&a.q, &a.k, &a.v, &a.o, &m.gate, &m.up, &m.down]
+    }
+
+    /// Its projections, in the order of [`PROJECTIONS`].
+    pub(crate) fn linears_mut(&mut self) -> [&mut Linear; PROJECTIONS.len()] {
+        let (a, m) = (&mut self.attention, &mut self.mlp);
+        [&mut a.q, &mut a.k, &mut a.v, &mut a.o, &mut m.gate, &mut m.up, &mut m.down]
+    }
+
     /// `x: [T, C]` with the layer's two steps added.
     ///
     /// # Errors
@@ -98,12 +112,8 @@ impl Decoder {
 
     /// Bytes of all weights.
     pub fn weight_bytes(&self) -> usize {
-        let matrices = self.layers.iter().flat_map(|layer| {
-            let (a, m) = (&layer.attention, &layer.mlp);
-            [&a.q, &a.k, &a.v, &a.o, &m.gate, &m.up, &m.down].map(Linear::bytes)
-        });
         let heads = self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, Table::bytes);
-        heads + matrices.sum::<usize>()
+        heads + self.layers.iter().flat_map(Layer::linears).map(Linear::bytes).sum::<usize>()
     }
 
     /// What logits are products with.
@@ -111,14 +121,46 @@ impl Decoder {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// Bytes of weights that a decoded token reads, but for one row of an embedding that is not the head.
-    pub fn decode_bytes(&self) -> usize {
+    /// Bytes of weights that a step of `tokens` decoded tokens reads, but for rows of an embedding that is not the head.
+    pub fn decode_bytes(&self, tokens: usize) -> usize {
+        let read = if tokens == 1 { Linear::bytes_for_one } else { Linear::bytes };
+        let layers: usize = self.layers.iter().flat_map(Layer::linears).map(read).sum();
         let head = match (self.head(), &self.screen) {
             (Table::Stored(head), Some(screen)) => screen.bytes_read(head),
             (head, _) => head.bytes(),
         };
-        let unread = if self.lm_head.is_some() { self.embed_tokens.bytes() } else { 0 };
-        self.weight_bytes() - unread - self.head().bytes() + head
+        layers + head
+    }
+
+    /// Bytes of copies of the ternary weights in [triples](bitnet_core::ops::triples), 0 where steps of one token would not be faster from them.
+    pub fn triples_bytes(&self) -> usize {
+        let ternary = |linear: &Linear| match linear {
+            Linear::Ternary(w) => w.triples_bytes(),
+            Linear::Dense(_) | Linear::Latent(_) => 0,
+        };
+        self.layers.iter().flat_map(Layer::linears).map(ternary).sum()
+    }
+
+    /// Makes these copies; `done` is told the bytes of each.
+    ///
+    /// # Errors
+    /// Where a code is not ternary, or memory runs out.
+    pub fn add_triples(&mut self, done: &(dyn Fn(u64) + Sync)) -> Result<()> {
+        let layers = self.layers.par_iter_mut().enumerate();
+        let all = layers.flat_map_iter(|(layer, x)| {
+            x.linears_mut().into_iter().zip(PROJECTIONS).map(move |(linear, name)| (layer, name, linear))
+        });
+        all.try_for_each(|(layer, name, linear)| {
+            let Linear::Ternary(w) = linear else { return Ok(()) };
+            w.add_triples().map_err(|error| match error {
+                Error::Argument { op, reason } => {
+                    Error::Argument { op, reason: format!("model.layers.{layer}.{name}.weight: {reason}") }
+                }
+                error => error,
+            })?;
+            done(w.triples_bytes() as u64);
+            Ok(())
+        })
     }
 
     /// Bytes of a screen for the head, where one saves time: its rows are on the host, in 16 bits a weight or more, or in Q6_K.

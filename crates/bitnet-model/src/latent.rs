@@ -2,7 +2,7 @@
 
 use crate::{
     Checkpoint, Config, Decoder, Result,
-    arch::{PROJECTIONS, projection_shape},
+    arch::projection_shape,
     checkpoint::{Meaning, packed},
     config::Family,
     decoder::Layer,
@@ -137,12 +137,6 @@ impl Decoder {
 }
 
 impl Layer {
-    /// Its projections, in the order of [`PROJECTIONS`].
-    fn linears_mut(&mut self) -> [&mut Linear; PROJECTIONS.len()] {
-        let (a, m) = (&mut self.attention, &mut self.mlp);
-        [&mut a.q, &mut a.k, &mut a.v, &mut a.o, &mut m.gate, &mut m.up, &mut m.down]
-    }
-
     /// As [`Decoder::params`], of one layer, by names inside of it.
     ///
     /// # Errors

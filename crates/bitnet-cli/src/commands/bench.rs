@@ -21,7 +21,7 @@ use bitnet_core::{
     device::ThreadCounts,
     ops::cache::CacheType,
 };
-use bitnet_inference::{MAX_LOOKUP, head, local::LocalModel};
+use bitnet_inference::{MAX_LOOKUP, head, local::LocalModel, triples};
 use bitnet_model::{
     batch::{BLOCK_LEN, Logits},
     kv::KvCache,
@@ -119,6 +119,10 @@ pub(crate) struct BenchArgs {
     /// How the head, which scores the tokens, is held; decoding has the 40 likeliest to choose from.
     #[arg(long, default_value = "auto", env = "BITNET_HEAD")]
     head: Head,
+    /// Holds a copy of the ternary weights for steps of one token, 5/3 bits a weight: the same text, sooner where memory is the limit and the
+    /// processor has AVX-512.
+    #[arg(long, env = "BITNET_DECODE_COPY")]
+    decode_copy: bool,
     /// How to write the results.
     #[arg(short, long, default_value = "md", env = "BITNET_BENCH_OUTPUT")]
     output: Output,
@@ -273,6 +277,9 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
         if let Some(note) = head::quantize(&mut decoder, args.head.into())? {
             ui.note(&note);
         }
+        if args.decode_copy {
+            ui.note(&triples::copy(&mut decoder, &|_, _| {})?);
+        }
         let load = begin.elapsed().as_secs_f64();
         info!("{name}: {} with {}, opened in {load:.3} s", device.name(), session::threads(&device));
         let machine = Machine::new(&device)?;
@@ -304,7 +311,7 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
         (Ceiling::Int8, ternary_weights(model), args.batch_size, Logits::Last)
     } else {
         let step = 1 + lookup;
-        let weights = model.decoder().decode_bytes() as f64 / (step * sequences) as f64;
+        let weights = model.decoder().decode_bytes(step * sequences) as f64 / (step * sequences) as f64;
         let position = KvCache::block_bytes(model.config(), args.cache_type.into()) as f64 / BLOCK_LEN as f64;
         let seen = depth as f64 + tokens as f64 / 2.0;
         (Ceiling::Bandwidth, weights + seen * position, step, Logits::All)

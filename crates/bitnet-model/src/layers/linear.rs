@@ -162,11 +162,19 @@ impl Linear {
         }
     }
 
-    /// Bytes of the weight.
+    /// Bytes of the weight, but for a copy in triples.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Ternary(w) | Self::Dense(w) => w.bytes(),
             Self::Latent(w) => w.weight.bytes(),
+        }
+    }
+
+    /// Bytes that a step of one token reads.
+    pub fn bytes_for_one(&self) -> usize {
+        match self {
+            Self::Ternary(w) => w.bytes_for_one(),
+            Self::Dense(_) | Self::Latent(_) => self.bytes(),
         }
     }
 }

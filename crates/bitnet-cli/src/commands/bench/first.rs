@@ -37,6 +37,7 @@ impl First {
             context: Some((tokens + 1).next_multiple_of(BLOCK_LEN)),
             cache_type: CacheType::from(args.cache_type),
             head: args.head.into(),
+            decode_copy: args.decode_copy,
             ..LoadOptions::default()
         };
         let mut first = Self { tokens, threads: 0, open: Vec::new(), prompt: Vec::new() };

@@ -146,7 +146,7 @@ impl Measured {
             "model": self.name,
             "weight_bytes": self.bytes(),
             "head": self.head(),
-            "decode_bytes": self.model.decoder().decode_bytes(),
+            "decode_bytes": self.model.decoder().decode_bytes(1),
             "parameters": self.model.config().parameters(),
             "version": env!("CARGO_PKG_VERSION"),
             "commit": option_env!("BITNET_COMMIT"),
