@@ -77,14 +77,15 @@ impl PackedTensor {
         let out = packed.view_mut(op)?.into_slice::<u8>(op)?;
         let mut codes = vec![0; triples::ROWS * cols];
         let blocks = data.chunks(triples::ROWS * row_bytes).zip(out.chunks_mut(triples::bytes(1, cols)));
-        for (rows, block) in blocks {
+        for (i, (rows, block)) in blocks.enumerate() {
             let codes = &mut codes[..rows.len() / row_bytes * cols];
             for (row, codes) in rows.chunks(row_bytes).zip(codes.chunks_mut(cols)) {
                 triples::stored_codes(row, codes);
             }
-            if codes.contains(&3) {
-                let reason = "a code of 3 is none of -1, 0 and 1".into();
-                return Err(Error::Argument { op, reason });
+            if let Some(code) = codes.iter().position(|&code| code == 3) {
+                let row = i * triples::ROWS + code / cols;
+                let byte = row * row_bytes + triples::byte_of(code % cols);
+                return Err(bitnet_quant::Error::Code { format: self.format, byte }.into());
             }
             triples::pack(codes, cols, block);
         }
@@ -251,10 +252,13 @@ mod tests {
     #[test]
     fn a_code_of_three_is_refused() {
         let device = Device::open("cpu/scalar", Some(1)).expect("every machine has it");
-        let data = Tensor::from_slice(&device, [32], &[0b01_01_11_01u8; 32]).expect("memory");
+        let mut bytes = [0b01_01_10_00u8; 96];
+        bytes[69] = 0b01_01_11_00;
+        let data = Tensor::from_slice(&device, [96], &bytes).expect("memory");
         let scales = Tensor::from_slice(&device, [1], &[1f32]).expect("memory");
-        let mut weight = PackedTensor::ternary(1, 128, data, scales).expect("the sizes fit");
-        let error = weight.add_triples().expect_err("3 is no ternary code").to_string();
-        assert!(error.contains("a code of 3"), "{error}");
+        let mut weight = PackedTensor::ternary(3, 100, data, scales).expect("the sizes fit");
+        let error = weight.add_triples().expect_err("3 is no ternary code");
+        let code = bitnet_quant::Error::Code { format: Format::I2S, byte: 69 };
+        assert!(matches!(error, Error::Quant(error) if error == code));
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use bitnet_core::memory::{Block, HybridMemoryPool, MemoryError, RawAlloc, RawMem, Result};
@@ -325,30 +325,6 @@ fn trim_reaches_the_caches_of_other_threads() {
         pool.trim(usize::MAX);
         assert_eq!(fake.held(), 0);
         end.send(()).unwrap();
-    });
-}
-
-/// Each of four threads frees a quarter of a region and goes on living.
-#[test]
-fn what_threads_keep_is_merged_before_the_pool_grows() {
-    let fake = Fake::new();
-    let pool = fake.pool();
-    let (freed, done) = (mpsc::channel(), Barrier::new(5));
-    thread::scope(|scope| {
-        for block in [(); 4].map(|()| pool.alloc(MIB).unwrap()) {
-            let (freed, done) = (freed.0.clone(), &done);
-            scope.spawn(move || {
-                drop(block);
-                freed.send(()).unwrap();
-                done.wait();
-            });
-        }
-        (0..4).for_each(|_| freed.1.recv().unwrap());
-        // Those are then kept by this thread.
-        drop([960; 4].map(|kib| pool.alloc(kib * KIB).unwrap()));
-        let _blocks = [1000, 900, 1000, 900].map(|kib| pool.alloc(kib * KIB).unwrap());
-        assert_eq!(fake.allocs(), 1);
-        done.wait();
     });
 }
 

@@ -384,7 +384,11 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     };
     notes.extend(note);
     if options.decode_copy {
-        notes.push(triples::copy(&mut decoder, progress)?);
+        let note = triples::copy(&mut decoder, progress).map_err(|error| match error {
+            OpenError::Model(error) => OpenError::Model(error.at(checkpoint.path())),
+            error => error,
+        });
+        notes.push(note?);
     }
     let context = options.context.unwrap_or(decoder.config.max_position_embeddings);
     let mut model = LocalModel::new(decoder, context, options.cache_type)?;

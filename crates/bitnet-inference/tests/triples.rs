@@ -1,9 +1,9 @@
 //! A copy of the ternary weights in triples changes no bit of what a model says.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use bitnet_core::{Device, ops::cache::CacheType};
+use bitnet_core::{Device, PackedTensor, Tensor, ops::cache::CacheType};
 use bitnet_inference::{Engine, EngineOptions, Event, Request, local::LocalModel, triples};
-use bitnet_model::{Checkpoint, Decoder, checkpoint::Options};
+use bitnet_model::{Checkpoint, Decoder, checkpoint::Options, layers::Linear};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 fn open(model: &str, device: &Device) -> Decoder {
@@ -27,6 +27,22 @@ fn text(decoder: Decoder) -> Vec<(u32, u64)> {
         }
     }
     said
+}
+
+#[test]
+fn a_code_of_three_is_refused_with_the_name_of_its_tensor() {
+    let device = Device::open("cpu/scalar", Some(2)).unwrap();
+    let mut decoder = open("bitnet-packed", &device);
+    let Linear::Ternary(down) = &decoder.layers[1].mlp.down else { panic!("the model is ternary") };
+    let mut bytes = down.data().to_vec::<u8>().unwrap();
+    bytes[7] |= 3;
+    let data = Tensor::from_slice(&device, [bytes.len()], &bytes).unwrap();
+    let scales = down.scales().unwrap().clone();
+    let damaged = PackedTensor::ternary(down.rows(), down.cols(), data, scales).unwrap();
+    decoder.layers[1].mlp.down = Linear::Ternary(damaged);
+    let error = triples::copy(&mut decoder, &|_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("model.layers.1.mlp.down_proj.weight"), "{error}");
+    assert!(error.contains("byte 7 holds code 3"), "{error}");
 }
 
 #[test]

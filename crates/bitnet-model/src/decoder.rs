@@ -144,8 +144,8 @@ impl Decoder {
     /// Makes these copies; `done` is told the bytes of each.
     ///
     /// # Errors
-    /// Where a code is not ternary, or memory runs out.
-    pub fn add_triples(&mut self, done: &(dyn Fn(u64) + Sync)) -> Result<()> {
+    /// Where a code of a projection is not ternary, or memory runs out.
+    pub fn add_triples(&mut self, done: &(dyn Fn(u64) + Sync)) -> crate::Result<()> {
         let layers = self.layers.par_iter_mut().enumerate();
         let all = layers.flat_map_iter(|(layer, x)| {
             x.linears_mut().into_iter().zip(PROJECTIONS).map(move |(linear, name)| (layer, name, linear))
@@ -153,10 +153,10 @@ impl Decoder {
         all.try_for_each(|(layer, name, linear)| {
             let Linear::Ternary(w) = linear else { return Ok(()) };
             w.add_triples().map_err(|error| match error {
-                Error::Argument { op, reason } => {
-                    Error::Argument { op, reason: format!("model.layers.{layer}.{name}.weight: {reason}") }
+                Error::Quant(error) => {
+                    crate::Error::Tensor { name: format!("model.layers.{layer}.{name}.weight"), error }
                 }
-                error => error,
+                error => error.into(),
             })?;
             done(w.triples_bytes() as u64);
             Ok(())

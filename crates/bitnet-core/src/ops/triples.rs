@@ -5,7 +5,7 @@
 //! of the same place lie beside each other, so that a register holds one for every row. What a triple contributes to the product of any row is
 //! looked up in a table of 32 sums, which is a register as well. Rows and columns are padded with zeros to whole blocks and units.
 
-use super::bit_matmul::BLOCK_LEN;
+use super::bit_matmul::{BLOCK_BYTES, BLOCK_LEN};
 use std::array;
 
 /// Rows of a block.
@@ -134,9 +134,13 @@ pub fn reference(blocks: &[u8], tables: &[Table], sums: &mut [[i32; ROWS]]) {
 /// The codes, stored as `code + 1`, of a row of I2_S blocks.
 pub(crate) fn stored_codes(row: &[u8], codes: &mut [u8]) {
     for (i, code) in codes.iter_mut().enumerate() {
-        let (block, place) = (i / BLOCK_LEN, i % BLOCK_LEN);
-        *code = row[32 * block + place % 32] >> (6 - 2 * (place / 32)) & 3;
+        *code = row[byte_of(i)] >> (6 - 2 * (i % BLOCK_LEN / BLOCK_BYTES)) & 3;
     }
+}
+
+/// The byte of a row of I2_S blocks with a column.
+pub(crate) fn byte_of(column: usize) -> usize {
+    column / BLOCK_LEN * BLOCK_BYTES + column % BLOCK_BYTES
 }
 
 #[cfg(test)]

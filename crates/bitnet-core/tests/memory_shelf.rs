@@ -1,0 +1,43 @@
+//! Large blocks that threads keep.
+
+use std::sync::{Barrier, mpsc};
+use std::thread;
+
+use bitnet_core::memory::HybridMemoryPool;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Each of four threads frees a quarter of a region and goes on living.
+#[test]
+fn what_threads_keep_is_merged_before_the_pool_grows() {
+    let pool = HybridMemoryPool::host();
+    let (freed, done) = (mpsc::channel(), Barrier::new(5));
+    thread::scope(|scope| {
+        for block in [(); 4].map(|()| pool.alloc(MIB).unwrap()) {
+            let (freed, done) = (freed.0.clone(), &done);
+            scope.spawn(move || {
+                drop(block);
+                freed.send(()).unwrap();
+                done.wait();
+            });
+        }
+        (0..4).for_each(|_| freed.1.recv().unwrap());
+        // Those are then kept by this thread.
+        drop([960; 4].map(|kib| pool.alloc(kib * KIB).unwrap()));
+        let _blocks = [1000, 900, 1000, 900].map(|kib| pool.alloc(kib * KIB).unwrap());
+        assert_eq!(pool.stats().system_allocs, 1);
+        done.wait();
+    });
+}
+
+/// Of what a thread has not yet told, nothing gets lost when a block that is too large to keep goes back.
+#[test]
+fn the_peak_counts_a_small_block_beside_a_huge_one() {
+    let pool = HybridMemoryPool::host();
+    let huge = pool.alloc(16 * MIB).unwrap();
+    let small = pool.alloc(100 * KIB).unwrap();
+    let peak = huge.capacity() + small.capacity();
+    drop(huge);
+    assert_eq!((pool.stats().peak, pool.stats().live), (peak, small.capacity()));
+}
