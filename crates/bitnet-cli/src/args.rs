@@ -141,7 +141,7 @@ pub(crate) struct ModelArgs {
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
     pub(crate) files: FileArgs,
-    /// Look at every code and scale before anything runs.
+    /// Look at every float too before anything runs; codes and scales are looked at in any case.
     #[arg(long, env = "BITNET_CHECK_TENSORS")]
     pub(crate) check_tensors: bool,
 }

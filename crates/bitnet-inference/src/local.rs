@@ -117,7 +117,7 @@ pub struct LoadOptions {
     pub load_mode: LoadMode,
     /// Layout of I2_S tensors; told apart where it is `None`.
     pub i2s_layout: Option<Format>,
-    /// Looks at every code and scale before anything runs.
+    /// Looks at every float too before anything runs; codes and scales are looked at in any case.
     pub check_tensors: bool,
     /// Positions of the KV cache; what the model was trained for where it is `None`.
     pub context: Option<usize>,

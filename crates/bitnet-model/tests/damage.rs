@@ -107,10 +107,17 @@ fn a_scale_of_0_nan_or_less_is_refused() {
 }
 
 #[test]
-fn a_ternary_code_of_3_is_refused_by_tensor_and_byte() {
+fn a_ternary_code_of_3_is_refused_by_tensor_and_byte_without_being_asked_to_check() {
     for fixture in [I2S, TQ2] {
-        let message = damage(fixture, "blk.1.ffn_up.weight", |bytes| bytes[11] |= 0b1100).to_string();
-        assert!(message.contains("layers.1.mlp.up_proj") && message.contains("11"), "{message}");
+        let checkpoint = changed(fixture, |_, tensors| {
+            let (_, bytes) = tensors.iter_mut().find(|(s, _)| s.name == "blk.1.ffn_up.weight").unwrap();
+            bytes[11] |= 0b1100;
+        });
+        let checkpoint = checkpoint.unwrap();
+        for error in [checkpoint.check_tensors(&|_| {}), loaded(&checkpoint)] {
+            let message = error.unwrap_err().to_string();
+            assert!(message.contains("layers.1.mlp.up_proj") && message.contains("byte 11"), "{message}");
+        }
     }
 }
 

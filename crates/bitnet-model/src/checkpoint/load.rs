@@ -136,7 +136,8 @@ fn mapped_i2s(weight: &Weight, device: &Device) -> Result<Option<PackedTensor>> 
         return Ok(None);
     }
     let codes = weight.rows * weight.cols / 4;
-    let alpha = Format::I2S.scale(&weight.bytes, weight.rows, weight.cols).map_err(|e| weight.error(e))?;
+    let alpha =
+        Format::I2S.check_codes(&weight.bytes, weight.rows, weight.cols).map_err(|e| weight.error(e))?;
     let data = Tensor::from_owner::<u8>(device, [codes], Arc::new(weight.bytes.slice(0..codes)))?;
     let scales = Tensor::from_slice(device, [1], &[alpha])?;
     Ok(Some(PackedTensor::ternary(weight.rows, weight.cols, data, scales)?))

@@ -193,7 +193,7 @@ impl Checkpoint {
         weights.map(|weight| load::repacked_bytes(&weight)).sum()
     }
 
-    /// Looks at every code, scale and number of the file; loading alone does not read what it maps.
+    /// Looks at every code, scale and number of the file; loading alone does not read floats that it maps.
     ///
     /// # Errors
     /// Names the tensor and the place of what cannot be used.

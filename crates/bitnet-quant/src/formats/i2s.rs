@@ -125,6 +125,16 @@ pub fn dot(row: &[u8], x: &[i8]) -> i32 {
 }
 
 impl Format {
+    /// Looks at the codes of an I2_S matrix in any layout, and at its scale, which it returns.
+    ///
+    /// # Errors
+    /// Where a code is 3; also as [`Format::scale`].
+    pub fn check_codes(self, bytes: &[u8], rows: usize, cols: usize) -> Result<f32> {
+        let scale = self.scale(bytes, rows, cols)?;
+        refuse_threes(self, &bytes[..rows * cols / 4])?;
+        Ok(scale)
+    }
+
     /// The scale of an I2_S matrix in any layout, without looking at its codes.
     ///
     /// # Errors
@@ -174,9 +184,8 @@ impl Codec for I2s {
     }
 
     fn unpack(&self, bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
-        let scale = self.format.scale(bytes, rows, cols)?;
+        let scale = self.format.check_codes(bytes, rows, cols)?;
         let bytes = &bytes[..rows * cols / 4];
-        refuse_threes(self.format, bytes)?;
         let mut codes = vec![0; rows * cols];
         match self.order {
             Order::Blocks(run) => unpack_runs(bytes, &mut codes, run),
