@@ -7,8 +7,8 @@ use crate::{
     host,
     memory::RawAlloc,
     ops::{
-        Adam, Binary, Compare, Glu, Logical, PagedSpan, Reduce, RowFigures, ScreenView, SplitTokens,
-        TokenCodes, Unary, cache::KvShape,
+        Adam, Binary, Compare, Glu, LargestBounds, Logical, PagedSpan, Reduce, RowFigures, ScreenView,
+        SplitTokens, TokenCodes, TokenFigures, Unary, cache::KvShape,
     },
     packed::PackedView,
     view::{View, ViewMut},
@@ -104,7 +104,8 @@ pub trait Backend: RawAlloc {
         host::run(self, y, |cpu, y| cpu.quantize_rows(host::fetch_packed(self, weight)?.view(), format, y))
     }
 
-    /// The rows of a stored matrix `[O, C]` as int8 `codes: [O, C']`, with `figures: [O]` of them, see [`Screen`](crate::ops::Screen).
+    /// The rows of a stored matrix `[O, C]` as int8 `codes: [O / 4, 4 * C']`, by fours, with `figures: [O]` of them, see
+    /// [`Screen`](crate::ops::Screen).
     ///
     /// # Errors
     /// Where the device fails.
@@ -131,6 +132,23 @@ pub trait Backend: RawAlloc {
     /// Where the device fails.
     fn screen_products_q6_k(&self, weight: PackedView<'_>, x: SplitTokens<'_>, y: ViewMut<'_>) -> Result<()> {
         host::run(self, y, |cpu, y| cpu.screen_products_q6_k(host::fetch_packed(self, weight)?.view(), x, y))
+    }
+
+    /// The largest bounds of every [`BOUNDED`](crate::ops::screen::BOUNDED) products: `guesses: [T, O]`, `figures: [O]`, `tokens: [T]`,
+    /// `bounds: [T, O / BOUNDED]`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn screen_bounds(
+        &self,
+        guesses: View<'_>,
+        figures: &[RowFigures],
+        tokens: &[TokenFigures],
+        bounds: &mut [LargestBounds],
+    ) -> Result<()> {
+        self.count_fallback();
+        let guesses = host::fetch(self, guesses)?;
+        host::reference().backend().screen_bounds(guesses.view(), figures, tokens, bounds)
     }
 
     /// `y = x / sqrt(mean(x²) + eps) * weight` a row. `x, y: [T, C]`, `weight: [C]`.

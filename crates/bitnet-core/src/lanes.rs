@@ -8,8 +8,42 @@ pub(crate) const CODES: usize = 64;
 /// Blocks of codes whose products fit into 32 bits in each of sixteen lanes.
 pub(crate) const CODE_BLOCKS: usize = 64;
 
+/// Rows of codes whose blocks lie beside each other: a block of each, then the next.
+pub(crate) const CODE_ROWS: usize = 4;
+
+/// Memory that is asked for while something else is computed.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    /// Where it begins.
+    pub(crate) from: *const u8,
+    /// Lines of 64 bytes that are asked for with every block.
+    pub(crate) lines: usize,
+    /// Bytes from a line to the next.
+    pub(crate) stride: usize,
+}
+
+impl Ahead {
+    /// What goes with blocks from `block` on.
+    #[inline(always)]
+    pub(crate) fn skip(self, block: usize) -> Self {
+        Self { from: self.from.wrapping_add(self.stride * self.lines * block), ..self }
+    }
+
+    /// Asks for what goes with a block.
+    #[inline(always)]
+    pub(crate) fn ask<L: Lanes>(self, block: usize) {
+        let from = self.skip(block).from;
+        for line in 0..self.lines {
+            L::prefetch(from.wrapping_add(self.stride * line));
+        }
+    }
+}
+
 /// Sixteen floats with lane-wise arithmetic. Every implementation gives the same bits.
 pub(crate) trait Lanes: Copy {
+    /// Tokens whose sums with [`CODE_ROWS`] rows fit in the registers, at most three.
+    const CODE_TOKENS: usize = 2;
+
     /// The same value in all lanes.
     fn splat(value: f32) -> Self;
     /// Sixteen floats.
@@ -33,31 +67,27 @@ pub(crate) trait Lanes: Copy {
     /// The lanes in order.
     fn to_array(self) -> [f32; LANES];
 
-    /// Blocks of the codes of a token, below 2^14, as [`Lanes::dot_codes`] wants them.
+    /// Blocks of the codes of a token, below 2^14, as [`Lanes::dot_codes`] wants them. Returns what its sums lack for the products with any row.
     #[inline(always)]
-    fn arrange_codes(codes: &[[i16; CODES]], to: &mut [[i16; CODES]]) {
+    fn arrange_codes(codes: &[[i16; CODES]], to: &mut [[i16; CODES]]) -> i64 {
         to.copy_from_slice(codes);
+        0
     }
 
-    /// Sums of the products of at most [`CODE_BLOCKS`] blocks of codes of each row, of magnitudes up to 2^7, with as many of each token, below
-    /// 2^14 and arranged. Asks for what lies `ahead` bytes behind the codes.
+    /// Sums of at most [`CODE_BLOCKS`] blocks of codes of each row, of magnitudes up to 2^7, with as many of each token, below 2^14 and arranged.
+    /// Asks for as much of what is ahead with every block.
     #[inline(always)]
-    fn dot_codes<const R: usize, const T: usize>(
-        rows: [&[[i8; CODES]]; R],
+    fn dot_codes<const T: usize>(
+        rows: &[[[i8; CODES]; CODE_ROWS]],
         tokens: [&[[i16; CODES]]; T],
-        ahead: usize,
-    ) -> [[i64; T]; R] {
-        // So many that their sum fits into 32 bits.
-        const BLOCKS: usize = 8;
-        let mut dots = [[0; T]; R];
-        for (row, dots) in rows.into_iter().zip(&mut dots) {
-            for (i, codes) in row.chunks(BLOCKS).enumerate() {
-                for line in codes {
-                    Self::prefetch(line.as_ptr().cast::<u8>().wrapping_add(ahead));
-                }
+        ahead: Ahead,
+    ) -> [[i64; T]; CODE_ROWS] {
+        let mut dots = [[0; T]; CODE_ROWS];
+        for (b, rows) in rows.iter().enumerate() {
+            ahead.ask::<Self>(b);
+            for (row, dots) in rows.iter().zip(&mut dots) {
                 for (dot, token) in dots.iter_mut().zip(tokens) {
-                    let x = token[i * BLOCKS..][..codes.len()].as_flattened();
-                    let products = codes.as_flattened().iter().zip(x);
+                    let products = row.iter().zip(&token[b]);
                     *dot +=
                         i64::from(products.map(|(&code, &x)| i32::from(code) * i32::from(x)).sum::<i32>());
                 }

@@ -8,7 +8,10 @@ use bitnet_core::cpu::{
 use bitnet_core::ops::attention::Past;
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
 use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvShape};
-use bitnet_core::ops::screen::q6_k::{BLOCK, SplitCodes};
+use bitnet_core::ops::screen::{
+    ArrangedTokens,
+    q6_k::{BLOCK, SplitCodes},
+};
 use bitnet_core::ops::triples::{self, Table};
 use bitnet_quant::Format;
 use std::hint::black_box;
@@ -107,10 +110,16 @@ fn screen(kernels: &Kernels, case: &mut Case<'_>) {
     case("screen", &mut || _ = black_box((kernels.screen)(&w, &mut codes)));
     let rows: Vec<i8> = (0..ROWS * COLS).map(|i| (i * 37) as i8).collect();
     let x: Vec<i16> = (0..COLS).map(|i| (i * 131 % 509) as i16 - 254).collect();
-    let mut sums = vec![0i64; ROWS];
-    let mut arranged = vec![0; COLS];
-    (kernels.arrange_codes)(&x, &mut arranged);
-    case("screen_dots", &mut || (kernels.screen_dots)(&rows, &arranged, COLS, &mut sums));
+    for tokens in [1, TOKENS] {
+        let (mut codes, mut lacking, mut sums) = (Vec::new(), Vec::new(), vec![0i64; ROWS * tokens]);
+        for _ in 0..tokens {
+            let mut arranged = vec![0; COLS];
+            lacking.push((kernels.arrange_codes)(&x, &mut arranged));
+            codes.extend(arranged);
+        }
+        let x = ArrangedTokens { codes: &codes, lacking: &lacking };
+        case(&format!("screen_dots, {tokens} tokens"), &mut || (kernels.screen_dots)(&rows, x, &mut sums));
+    }
     let rows = vec![0x21u8; Format::Q6K.tensor_bytes(ROWS, COLS).expect("whole blocks")];
     let (x, mut sums) = (SplitCodes::split(&x), vec![0f32; ROWS]);
     case("screen_dots_q6_k", &mut || (kernels.screen_dots_q6_k)(&rows, &x, COLS / BLOCK, &mut sums));

@@ -17,7 +17,8 @@ use crate::{
     device::ThreadCounts,
     memory::{self, Host, RawAlloc, RawMem},
     ops::{
-        Adam, Binary, Compare, Glu, Logical, Reduce, RowFigures, ScreenView, SplitTokens, TokenCodes, Unary,
+        Adam, Binary, Compare, Glu, LargestBounds, Logical, Reduce, RowFigures, ScreenView, SplitTokens,
+        TokenCodes, TokenFigures, Unary,
         attention::Past,
         bit_matmul::{CodeRows, TernaryRows},
         cache::BLOCK_LEN,
@@ -200,6 +201,16 @@ impl Backend for CpuBackend {
 
     fn screen_products(&self, screen: ScreenView<'_>, x: TokenCodes<'_>, y: ViewMut<'_>) -> Result<()> {
         self.screening(x.scales.len()).products(screen, x, y)
+    }
+
+    fn screen_bounds(
+        &self,
+        guesses: View<'_>,
+        figures: &[RowFigures],
+        tokens: &[TokenFigures],
+        bounds: &mut [LargestBounds],
+    ) -> Result<()> {
+        self.screening(usize::MAX).bounds(guesses, figures, tokens, bounds)
     }
 
     fn screen_products_q6_k(&self, weight: PackedView<'_>, x: SplitTokens<'_>, y: ViewMut<'_>) -> Result<()> {

@@ -12,12 +12,12 @@ use crate::ops::bit_matmul::{self, CodeRows, TernaryRows};
 use crate::ops::cache::{self, CacheType};
 use crate::ops::glu::{self, Glu};
 use crate::ops::quantize_activation::{self, RowCodes};
-use crate::ops::screen::q6_k::SplitCodes;
+use crate::ops::screen::{ArrangedTokens, q6_k::SplitCodes};
 use crate::ops::triples::{self, Table};
 use crate::ops::{
-    Adam, Binary, Compare, Operand, Reduce, RowFigures, Unary, adam, add, binary, causal_attention, compare,
-    convert, copy, cross_entropy, fake_quantize, kl_divergence, matmul, matmul_t, reduce, rms_norm, rope,
-    screen, softmax, transpose, unary,
+    Adam, Binary, Compare, LargestBounds, Operand, Reduce, RowFigures, TokenFigures, Unary, adam, add,
+    binary, causal_attention, compare, convert, copy, cross_entropy, fake_quantize, kl_divergence, matmul,
+    matmul_t, reduce, rms_norm, rope, screen, softmax, transpose, unary,
 };
 use bitnet_quant::{
     Format,
@@ -68,10 +68,13 @@ pub struct Kernels {
     pub quantize_activation: fn(x: &[f32], codes: &mut [i8]) -> RowCodes,
     /// A row in codes, and what its products can be off by.
     pub screen: fn(w: &[f32], codes: &mut [i8]) -> RowFigures,
-    /// The codes of tokens, whole blocks of 64 below 2^14, as `screen_dots` wants them.
-    pub arrange_codes: fn(codes: &[i16], to: &mut [i16]),
-    /// Products of rows `[R, width]` and tokens `[T, width]` in codes, those of the tokens arranged: `sums: [R, T]`.
-    pub screen_dots: fn(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]),
+    /// The codes of a token, whole blocks of 64 below 2^14, as `screen_dots` wants them. Returns what its sums lack.
+    pub arrange_codes: fn(codes: &[i16], to: &mut [i16]) -> i64,
+    /// Products of rows `[R, width]` and tokens in codes: `sums: [R, T]`.
+    pub screen_dots: fn(rows: &[i8], x: ArrangedTokens<'_>, sums: &mut [i64]),
+    /// The largest bounds of every [`screen::BOUNDED`] rows: `guesses, figures: [O]`, `bounds: [O / BOUNDED]`.
+    pub largest_bounds:
+        fn(guesses: &[f32], figures: &[RowFigures], token: &TokenFigures, bounds: &mut [LargestBounds]),
     /// Products of rows of Q6_K `[R, width]` and tokens `[T, width]`, in blocks: `sums: [R, T]`.
     pub screen_dots_q6_k: fn(rows: &[u8], x: &[SplitCodes], width: usize, sums: &mut [f32]),
     /// A row in Q8_0.
@@ -209,6 +212,7 @@ impl Kernels {
         screen: screen::reference,
         arrange_codes: screen::arrange::<[f32; LANES]>,
         screen_dots: screen::dots::<[f32; LANES]>,
+        largest_bounds: screen::largest_bounds,
         screen_dots_q6_k: screen::q6_k::dots::<[f32; LANES]>,
         quantize_q8_0: quantize_row::<Q8_0>,
         quantize_q6_k: quantize_row::<Q6K>,

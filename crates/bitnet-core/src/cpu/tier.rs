@@ -65,8 +65,14 @@ macro_rules! tier {
             fn triple_tables(codes: &[i8], tables: &mut [ops::triples::Table]) = ops::triples::tables;
             fn quantize_activation(x: &[f32], codes: &mut [i8]) -> RowCodes = ops::quantize_activation::reference;
             fn screen(w: &[f32], codes: &mut [i8]) -> ops::RowFigures = ops::screen::reference;
-            fn arrange_codes(codes: &[i16], to: &mut [i16]) = ops::screen::arrange::<$lanes>;
-            fn screen_dots(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]) = ops::screen::dots::<$lanes>;
+            fn arrange_codes(codes: &[i16], to: &mut [i16]) -> i64 = ops::screen::arrange::<$lanes>;
+            fn screen_dots(rows: &[i8], x: ops::screen::ArrangedTokens<'_>, sums: &mut [i64]) = ops::screen::dots::<$lanes>;
+            fn largest_bounds(
+                guesses: &[f32],
+                figures: &[ops::RowFigures],
+                token: &ops::TokenFigures,
+                bounds: &mut [ops::LargestBounds]
+            ) = ops::screen::largest_bounds;
             fn screen_dots_q6_k(rows: &[u8], x: &[SplitCodes], width: usize, sums: &mut [f32]) = ops::screen::q6_k::dots::<$lanes>;
             fn quantize_q8_0(x: &[f32], bytes: &mut [u8]) -> bitnet_quant::Result<()> = quantize_row::<Q8_0>;
             fn quantize_q6_k(x: &[f32], bytes: &mut [u8]) -> bitnet_quant::Result<()> = quantize_row::<Q6K>;
@@ -137,6 +143,7 @@ macro_rules! tier {
             screen,
             arrange_codes,
             screen_dots,
+            largest_bounds,
             screen_dots_q6_k,
             quantize_q8_0,
             quantize_q6_k,

@@ -7,7 +7,8 @@ use super::{Device, Task};
 use crate::{
     DType, PackedTensor, Result, Tensor,
     ops::{
-        self, Codes, Glu, PagedSpan, RowFigures, ScreenView, SplitTokens, TokenCodes,
+        self, Codes, Glu, LargestBounds, PagedSpan, RowFigures, ScreenView, SplitTokens, TokenCodes,
+        TokenFigures,
         cache::{BLOCK_LEN, CacheType, KvLayer, KvShape},
         screen::q6_k::SplitCodes,
     },
@@ -157,7 +158,7 @@ fn all() -> impl Iterator<Item = Op> {
 const BOTH: &[Task] = &[Task::Inference, Task::Training];
 const INFERENCE: &[Task] = &[Task::Inference];
 
-const MODEL: [Op; 15] = [
+const MODEL: [Op; 16] = [
     Op { name: "transfer", tasks: BOTH, operands: Operands::Types, run: transfer },
     Op { name: "embedding", tasks: BOTH, operands: Operands::Formats, run: embedding },
     Op { name: "rms_norm", tasks: BOTH, operands: Operands::One(Operand::F32), run: rms_norm },
@@ -182,6 +183,7 @@ const MODEL: [Op; 15] = [
         operands: Operands::One(Operand::Elements(DType::I8)),
         run: screen_products,
     },
+    Op { name: "screen_bounds", tasks: &[], operands: Operands::One(Operand::F32), run: screen_bounds },
     Op {
         name: "screen_products_q6_k",
         tasks: &[],
@@ -247,16 +249,23 @@ fn quantize_rows(device: &Device, operand: Operand) -> Result<()> {
 }
 
 fn screen(device: &Device, operand: Operand) -> Result<()> {
-    let (weight, mut codes) = (stored(device, operand)?, Tensor::zeros(device, [1, COLS], DType::I8)?);
+    let (weight, mut codes) = (stored(device, operand)?, Tensor::zeros(device, [1, 4 * COLS], DType::I8)?);
     device.backend().screen(weight.view(), codes.view_mut("screen")?, &mut [RowFigures::default()])
 }
 
 fn screen_products(device: &Device, _: Operand) -> Result<()> {
-    let codes = Tensor::zeros(device, [1, COLS], DType::I8)?;
+    let codes = Tensor::zeros(device, [1, 4 * COLS], DType::I8)?;
     let screen = ScreenView { codes: codes.view(), figures: &[RowFigures::default()] };
     let mut y = Tensor::zeros(device, [1, 1], DType::F32)?;
     let x = TokenCodes { codes: &[0; COLS], scales: &[1.0] };
     device.backend().screen_products(screen, x, y.view_mut("screen_products")?)
+}
+
+fn screen_bounds(device: &Device, _: Operand) -> Result<()> {
+    let guesses = Tensor::zeros(device, [1, 1], DType::F32)?;
+    let token = TokenFigures { length: 0.0, lost: 0.0, least: 0.0 };
+    let bounds = &mut [LargestBounds::default()];
+    device.backend().screen_bounds(guesses.view(), &[RowFigures::default()], &[token], bounds)
 }
 
 fn screen_products_q6_k(device: &Device, operand: Operand) -> Result<()> {

@@ -62,7 +62,10 @@ pub use quantize_rows::quantize_rows;
 pub use reduce::{Reduce, reduce};
 pub use rms_norm::rms_norm;
 pub use rope::rope;
-pub use screen::{PartialScreen, RowFigures, Screen, ScreenView, SplitTokens, TokenCodes, largest_products};
+pub use screen::{
+    LargestBounds, PartialScreen, RowFigures, Screen, ScreenView, SplitTokens, TokenCodes, TokenFigures,
+    largest_products,
+};
 pub use select::select;
 pub use unary::{Unary, unary};
 

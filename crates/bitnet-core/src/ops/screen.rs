@@ -8,26 +8,28 @@
 //! Rows in Q6_K are smaller than such a copy: of them the codes that are stored are multiplied with those of the token, `v` is `w`, and what
 //! is summed in floats for want of one scale a row is within `γ` as well.
 
+mod candidates;
 mod partial;
 pub mod q6_k;
 
+pub(crate) use candidates::largest_bounds;
+pub use candidates::{BOUNDED, LargestBounds, TokenFigures};
 pub use partial::PartialScreen;
 
 use crate::{
     DType, Error, PackedTensor, Result, Tensor,
-    lanes::{self, CODE_BLOCKS, Lanes},
+    lanes::{self, Ahead, CODE_BLOCKS, CODE_ROWS, Lanes},
     math::{self, LANES},
     ops::{embedding, matmul_t},
     view::View,
 };
 use bitnet_quant::Format;
+use candidates::candidates;
 use q6_k::SplitCodes;
 use std::sync::Arc;
 
 /// Rows of codes are padded with zeros to a multiple of this.
 pub const CODES: usize = lanes::CODES;
-/// Tokens that are multiplied with a row at once.
-const TOKENS: usize = 4;
 /// Bytes from what is multiplied to what is asked for meanwhile.
 const AHEAD: usize = 8192;
 /// The largest code of a token, below 2^14.
@@ -78,74 +80,94 @@ pub fn reference(w: &[f32], codes: &mut [i8]) -> RowFigures {
     RowFigures { scale, lost: lost + gamma * (2.0 * all + lost), length: (all + lost) * (1.0 + gamma) }
 }
 
-/// The codes of tokens, whole blocks, as [`dots`] wants them.
-#[inline(always)]
-pub(crate) fn arrange<L: Lanes>(codes: &[i16], to: &mut [i16]) {
-    L::arrange_codes(codes.as_chunks().0, to.as_chunks_mut().0);
+/// Tokens in codes, arranged for a tier.
+#[derive(Clone, Copy, Debug)]
+pub struct ArrangedTokens<'a> {
+    /// `[T, width]`, whole blocks.
+    pub codes: &'a [i16],
+    /// What the sums of each token lack for the products with any row, `[T]`.
+    pub lacking: &'a [i64],
 }
 
-/// Sums of the products of the codes of some rows with those of some tokens, arranged, all of `width`, whole blocks.
-/// `rows: [R, width]`, `x: [T, width]`, `sums: [R, T]`.
+/// The codes of a token, whole blocks, as [`dots`] wants them. Returns what its sums lack.
 #[inline(always)]
-pub(crate) fn dots<L: Lanes>(rows: &[i8], x: &[i16], width: usize, sums: &mut [i64]) {
-    let tokens = x.len() / width.max(1);
-    // Rows that share what is loaded of several tokens; for one token, a single stream comes faster from memory.
-    let together = if tokens == 1 { 1 } else { 2 };
-    for (rows, sums) in
-        rows.chunks((together * width).max(1)).zip(sums.chunks_mut((together * tokens).max(1)))
-    {
-        for (i, x) in x.chunks((TOKENS * width).max(1)).enumerate() {
-            let first = i * TOKENS;
-            match (rows.len() == 2 * width, x.len() / width) {
-                (true, 1) => tile::<L, 2, 1>(rows, x, width, sums, first),
-                (true, 2) => tile::<L, 2, 2>(rows, x, width, sums, first),
-                (true, 3) => tile::<L, 2, 3>(rows, x, width, sums, first),
-                (true, _) => tile::<L, 2, TOKENS>(rows, x, width, sums, first),
-                (false, 1) => tile::<L, 1, 1>(rows, x, width, sums, first),
-                (false, 2) => tile::<L, 1, 2>(rows, x, width, sums, first),
-                (false, 3) => tile::<L, 1, 3>(rows, x, width, sums, first),
-                (false, _) => tile::<L, 1, TOKENS>(rows, x, width, sums, first),
+pub(crate) fn arrange<L: Lanes>(codes: &[i16], to: &mut [i16]) -> i64 {
+    L::arrange_codes(codes.as_chunks().0, to.as_chunks_mut().0)
+}
+
+/// Puts the codes of a row, whole blocks, to those of the others of its four.
+pub fn put_row(codes: &[i8], row: usize, four: &mut [i8]) {
+    let blocks = four.as_chunks_mut::<CODES>().0.as_chunks_mut::<CODE_ROWS>().0;
+    for (from, to) in codes.as_chunks::<CODES>().0.iter().zip(blocks) {
+        to[row] = *from;
+    }
+}
+
+/// Sums of the products of the codes of some rows, by fours, with those of some tokens: `rows: [R / 4, 4 * width]`, `sums: [R, T]`.
+#[inline(always)]
+pub(crate) fn dots<L: Lanes>(rows: &[i8], x: ArrangedTokens<'_>, sums: &mut [i64]) {
+    let tokens = x.lacking.len();
+    let width = x.codes.len() / tokens.max(1);
+    if width == 0 {
+        return;
+    }
+    let tiles = tokens.div_ceil(L::CODE_TOKENS);
+    for (four, sums) in rows.chunks(CODE_ROWS * width).zip(sums.chunks_mut(CODE_ROWS * tokens)) {
+        let from = four.as_ptr().cast::<u8>();
+        let next = if tokens <= 2 {
+            // A single stream, of which the processor fetches the other lines by itself.
+            Ahead { from: from.wrapping_add(AHEAD), lines: CODE_ROWS / 2, stride: 128 }
+        } else {
+            // The rows that come next, a share of them with every tile.
+            Ahead { from: from.wrapping_add(four.len()), lines: CODE_ROWS.div_ceil(tiles), stride: 64 }
+        };
+        let four = four.as_chunks().0.as_chunks().0;
+        for (i, x) in x.codes.chunks(L::CODE_TOKENS * width).enumerate() {
+            let (ahead, first) = (next.skip(i * four.len()), i * L::CODE_TOKENS);
+            match x.len() / width {
+                1 => tile::<L, 1>(four, x, ahead, &mut sums[first..], tokens),
+                2 => tile::<L, 2>(four, x, ahead, &mut sums[first..], tokens),
+                _ => tile::<L, 3>(four, x, ahead, &mut sums[first..], tokens),
+            }
+        }
+        for sums in sums.chunks_mut(tokens) {
+            for (sum, lacking) in sums.iter_mut().zip(x.lacking) {
+                *sum += lacking;
             }
         }
     }
 }
 
-/// `R` rows with `T` tokens, whose sums begin at `first` of each row.
+/// Four rows with `T` tokens, whose sums are followed by those of other tokens: `sums: [4, tokens]`.
 #[inline(always)]
-fn tile<L: Lanes, const R: usize, const T: usize>(
-    rows: &[i8],
+fn tile<L: Lanes, const T: usize>(
+    rows: &[[[i8; CODES]; CODE_ROWS]],
     x: &[i16],
-    width: usize,
+    ahead: Ahead,
     sums: &mut [i64],
-    first: usize,
+    tokens: usize,
 ) {
-    let mut total = [[0; T]; R];
-    let blocks = width / CODES;
-    for start in (0..blocks).step_by(CODE_BLOCKS) {
-        let part = start..blocks.min(start + CODE_BLOCKS);
-        let mut codes: [&[[i8; CODES]]; R] = [&[]; R];
-        let mut tokens: [&[[i16; CODES]]; T] = [&[]; T];
-        for (row, codes) in rows.chunks(width).zip(&mut codes) {
-            *codes = &row.as_chunks().0[part.clone()];
+    let mut total = [[0; T]; CODE_ROWS];
+    for (i, part) in rows.chunks(CODE_BLOCKS).enumerate() {
+        let start = i * CODE_BLOCKS;
+        let mut codes: [&[[i16; CODES]]; T] = [&[]; T];
+        for (x, codes) in x.chunks(rows.len() * CODES).zip(&mut codes) {
+            *codes = &x.as_chunks().0[start..start + part.len()];
         }
-        for (x, token) in x.chunks(width).zip(&mut tokens) {
-            *token = &x.as_chunks().0[part.clone()];
-        }
-        let dots = L::dot_codes(codes, tokens, AHEAD);
+        let dots = L::dot_codes(part, codes, ahead.skip(start));
         for (total, dot) in total.as_flattened_mut().iter_mut().zip(dots.as_flattened()) {
             *total += dot;
         }
     }
-    let each = sums.len() / R;
-    for (sums, total) in sums.chunks_mut(each).zip(total) {
-        sums[first..][..T].copy_from_slice(&total);
+    for (sums, total) in sums.chunks_mut(tokens).zip(total) {
+        sums[..T].copy_from_slice(&total);
     }
 }
 
 /// A matrix in int8, for a backend to read. `C'` is `C` padded.
 #[derive(Clone, Copy, Debug)]
 pub struct ScreenView<'a> {
-    /// `[O, C']` i8.
+    /// `[O / 4, 4 * C']` i8: rows by fours, a block of each and then the next.
     pub codes: View<'a>,
     /// `[O]`.
     pub figures: &'a [RowFigures],
@@ -172,7 +194,8 @@ pub struct SplitTokens<'a> {
 /// The rows that tokens are multiplied with.
 #[derive(Clone, Debug)]
 enum Rows {
-    /// A copy in int8, `[O, C']`.
+    /// A copy in int8, `[O / 4, 4 * C']`: rows by fours, a block of each and then the next, so that what is read is one stream whose rows share
+    /// what is loaded of a token.
     Rounded(Tensor),
     /// Those of the matrix itself, which is in Q6_K.
     Stored,
@@ -251,10 +274,7 @@ impl Screen {
 struct Token {
     codes: Vec<i16>,
     scale: f32,
-    /// `|x|`, rounded up.
-    length: f32,
-    /// `|x - u|`, rounded up.
-    lost: f32,
+    figures: TokenFigures,
 }
 
 impl Token {
@@ -270,14 +290,8 @@ impl Token {
         let all = length(x.iter().map(|&x| f64::from(x) * f64::from(x)).sum());
         let lost = length(x.iter().zip(&codes).map(rest).map(|rest| rest * rest).sum());
         codes.resize(x.len().next_multiple_of(CODES), 0);
-        Self { codes, scale, length: all, lost }
-    }
-
-    /// How far the product of a row can be from that of its copy, which is `guess` after three roundings.
-    fn bound(&self, row: &RowFigures, guess: f32) -> f32 {
-        let far = row.lost * self.length + row.length * self.lost;
-        // The last terms are what the guess and its bounds round, and what products lose that are too small to be normal.
-        far * (1.0 + 1e-6) + guess.abs() * 5e-7 + self.codes.len() as f32 * 1e-44
+        let figures = TokenFigures { length: all, lost, least: codes.len() as f32 * 1e-44 };
+        Self { codes, scale, figures }
     }
 }
 
@@ -308,11 +322,16 @@ pub fn largest_products(
     let codes = |x| Token::of(x, screen.token_max());
     let tokens: Vec<Token> = x.as_slice::<f32>()?.chunks(screen.cols.max(1)).map(codes).collect();
     let mut y = screen.products(weight, &tokens)?;
+    let figures: Vec<TokenFigures> = tokens.iter().map(|token| token.figures).collect();
+    let blocks = rows.div_ceil(BOUNDED);
+    let mut bounds = vec![LargestBounds::default(); tokens.len() * blocks];
+    weight.device().backend().screen_bounds(y.view(), &screen.figures, &figures, &mut bounds)?;
     let mut ids = Vec::new();
-    for (i, (token, &wanted)) in tokens.iter().zip(wanted).enumerate() {
+    for (i, (token, &wanted)) in figures.iter().zip(wanted).enumerate() {
         let x = x.narrow(0, i, 1)?;
         let guesses = &y.as_slice::<f32>()?[i * rows..][..rows];
-        let found = candidates(guesses, &screen.figures, token, wanted, &mut ids);
+        let found =
+            candidates(guesses, &screen.figures, token, &bounds[i * blocks..][..blocks], wanted, &mut ids);
         let exact = if found && ids.len() <= most {
             matmul_t(&x, &PackedTensor::from_rows(&embedding(weight, &ids)?)?)?
         } else {
@@ -331,46 +350,6 @@ pub fn largest_products(
         }
     }
     Ok(y)
-}
-
-/// Finds the rows whose products can be among the `wanted` largest. False where the bounds say nothing.
-fn candidates(
-    guesses: &[f32],
-    figures: &[RowFigures],
-    token: &Token,
-    wanted: usize,
-    ids: &mut Vec<u32>,
-) -> bool {
-    ids.clear();
-    let (mut largest, mut finite, mut threshold) = (Vec::with_capacity(2 * wanted), true, f32::NEG_INFINITY);
-    for (&guess, row) in guesses.iter().zip(figures) {
-        let bound = token.bound(row, guess);
-        finite &= guess.abs() + bound < f32::MAX;
-        let at_least = guess - bound;
-        if at_least > threshold {
-            largest.push(at_least);
-            if largest.len() == 2 * wanted {
-                threshold = keep_largest(&mut largest, wanted);
-            }
-        }
-    }
-    if !finite {
-        return false;
-    }
-    threshold = keep_largest(&mut largest, wanted);
-    for (id, (&guess, row)) in (0..).zip(guesses.iter().zip(figures)) {
-        if guess + token.bound(row, guess) >= threshold {
-            ids.push(id);
-        }
-    }
-    true
-}
-
-/// Drops all but the `n` largest and returns the least of them.
-fn keep_largest(values: &mut Vec<f32>, n: usize) -> f32 {
-    let least = *values.select_nth_unstable_by(n - 1, |a, b| b.total_cmp(a)).1;
-    values.truncate(n);
-    least
 }
 
 #[cfg(test)]

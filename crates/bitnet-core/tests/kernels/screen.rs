@@ -2,11 +2,28 @@
 
 use super::{Random, check_rows, guarded};
 use bitnet_core::cpu::kernels::Kernels;
-use bitnet_core::ops::screen::q6_k::{BLOCK, SplitCodes};
+use bitnet_core::ops::screen::{
+    ArrangedTokens, put_row,
+    q6_k::{BLOCK, SplitCodes},
+};
+use bitnet_core::ops::{LargestBounds, RowFigures, TokenFigures};
 use bitnet_quant::Format;
 
-fn arranged(kernels: &Kernels, codes: &[i16]) -> Vec<i16> {
-    guarded(codes.len(), -7, |to| (kernels.arrange_codes)(codes, to))
+/// Sums of rows and tokens of `width`: whole fours of rows, of which those that are missing are zero.
+fn screen_dots(tier: &Kernels, rows: &[i8], x: &[i16], width: usize) -> Vec<i64> {
+    let mut lacking = Vec::new();
+    let tokens = x.chunks(width);
+    let codes: Vec<i16> =
+        tokens.flat_map(|x| guarded(width, -7, |to| lacking.push((tier.arrange_codes)(x, to)))).collect();
+    let (fours, tokens) = (rows.len().div_ceil(4 * width), lacking.len());
+    let mut by_fours = vec![0; fours * 4 * width];
+    for (i, row) in rows.chunks(width).enumerate() {
+        put_row(row, i % 4, &mut by_fours[i / 4 * 4 * width..][..4 * width]);
+    }
+    let x = ArrangedTokens { codes: &codes, lacking: &lacking };
+    let mut sums = guarded(4 * fours * tokens, 7, |sums| (tier.screen_dots)(&by_fours, x, sums));
+    assert!(sums.drain(rows.len() / width * tokens..).all(|sum| sum == 0), "{}", tier.name);
+    sums
 }
 
 #[test]
@@ -33,17 +50,47 @@ fn rows_are_screened_the_same_on_every_tier() {
         let exact: Vec<i64> =
             codes.chunks(len).flat_map(|row| x.chunks(len).map(move |x| dot(row, x))).collect();
         for tier in Kernels::available() {
-            let mut sums = vec![7; rows * tokens];
-            (tier.screen_dots)(&codes, &arranged(tier, &x), len, &mut sums);
-            assert_eq!(sums, exact, "{}, {len}, {rows} rows, {tokens} tokens", tier.name);
+            assert_eq!(
+                screen_dots(tier, &codes, &x, len),
+                exact,
+                "{}, {len}, {rows} rows, {tokens} tokens",
+                tier.name
+            );
         }
     }
     // Every product as large as it can be.
     for tier in Kernels::available() {
-        let mut sums = [0; 15];
-        let x = arranged(tier, &[-16_384; 5 * 16_384]);
-        (tier.screen_dots)(&[-128; 3 * 16_384], &x, 16_384, &mut sums);
+        let sums = screen_dots(tier, &[-128; 3 * 16_384], &[-16_384; 5 * 16_384], 16_384);
         assert_eq!(sums, [1 << 35; 15], "{}", tier.name);
+        let sums = screen_dots(tier, &[127; 4 * 16_384], &[16_383; 16_384], 16_384);
+        assert_eq!(sums, [127 * 16_383 * 16_384; 4], "{}", tier.name);
+    }
+}
+
+#[test]
+fn the_largest_bounds_are_the_same_on_every_tier() {
+    let mut random = Random(11);
+    for len in [1, 15, 16, 63, 64, 65, 200] {
+        let mut float = || random.bits() as i32 as f32 * 1e-9;
+        let mut guesses: Vec<f32> = (0..len).map(|_| float()).collect();
+        let figures: Vec<RowFigures> =
+            (0..len).map(|_| RowFigures { scale: 1.0, lost: float().abs(), length: float().abs() }).collect();
+        let token = TokenFigures { length: 3.0, lost: 0.25, least: 1e-40 };
+        for bad in [None, Some(f32::NAN), Some(f32::INFINITY), Some(f32::MAX)] {
+            if let Some(bad) = bad {
+                guesses[len / 2] = bad;
+            }
+            let bounds_of = |tier: &Kernels| {
+                guarded(len.div_ceil(64), LargestBounds::default(), |bounds| {
+                    (tier.largest_bounds)(&guesses, &figures, &token, bounds);
+                })
+            };
+            let expected = bounds_of(&Kernels::SCALAR);
+            assert_eq!(expected.iter().all(|bounds| bounds.finite), bad.is_none(), "{bad:?}");
+            for tier in Kernels::available() {
+                assert_eq!(bounds_of(tier), expected, "{}, {len} rows, {bad:?}", tier.name);
+            }
+        }
     }
 }
 

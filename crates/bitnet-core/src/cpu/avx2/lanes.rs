@@ -1,6 +1,6 @@
 //! Sixteen floats in two registers.
 
-use crate::lanes::{CODES, Lanes};
+use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes};
 use crate::math::LANES;
 use crate::ops::bit_matmul::of_len;
 use crate::ops::screen::q6_k::{self, SplitCodes};
@@ -73,24 +73,21 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
-    fn dot_codes<const R: usize, const T: usize>(
-        rows: [&[[i8; CODES]]; R],
+    fn dot_codes<const T: usize>(
+        rows: &[[[i8; CODES]; CODE_ROWS]],
         tokens: [&[[i16; CODES]]; T],
-        ahead: usize,
-    ) -> [[i64; T]; R] {
-        let blocks = rows[0].len();
-        let (rows, tokens) = (of_len(rows, blocks), of_len(tokens, blocks));
+        ahead: Ahead,
+    ) -> [[i64; T]; CODE_ROWS] {
+        let tokens = of_len(tokens, rows.len());
         // SAFETY: this code is compiled for AVX2.
-        let mut sums = [[unsafe { _mm256_setzero_si256() }; T]; R];
-        for b in 0..blocks {
-            for row in rows {
-                Self::prefetch(row[b].as_ptr().cast::<u8>().wrapping_add(ahead));
-            }
+        let zero = unsafe { _mm256_setzero_si256() };
+        let mut sums = [[zero; T]; CODE_ROWS];
+        for (b, rows) in rows.iter().enumerate() {
+            ahead.ask::<Self>(b);
             for quarter in 0..4 {
-                // SAFETY: this code is compiled for AVX2.
-                let mut codes = [unsafe { _mm256_setzero_si256() }; R];
-                for r in 0..R {
-                    let row = &rows[r][b].as_chunks::<16>().0[quarter];
+                let mut codes = [zero; CODE_ROWS];
+                for r in 0..CODE_ROWS {
+                    let row = &rows[r].as_chunks::<16>().0[quarter];
                     // SAFETY: the array has the size of the load, which needs no alignment.
                     codes[r] = unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(row.as_ptr().cast())) };
                 }
@@ -98,14 +95,14 @@ impl Lanes for F32x16 {
                     let token = &tokens[t][b].as_chunks::<16>().0[quarter];
                     // SAFETY: as above.
                     let x = unsafe { _mm256_loadu_si256(token.as_ptr().cast()) };
-                    for r in 0..R {
+                    for r in 0..CODE_ROWS {
                         // SAFETY: this code is compiled for AVX2.
                         sums[r][t] = unsafe { _mm256_add_epi32(sums[r][t], _mm256_madd_epi16(codes[r], x)) };
                     }
                 }
             }
         }
-        let mut dots = [[0; T]; R];
+        let mut dots = [[0; T]; CODE_ROWS];
         for (dot, sum) in dots.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
             let mut lanes = [0i32; 8];
             // SAFETY: the array has the size of the store, which needs no alignment.

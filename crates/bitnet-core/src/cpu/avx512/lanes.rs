@@ -1,19 +1,18 @@
 //! Sixteen floats in one register.
 
-use crate::lanes::{CODES, Lanes};
+use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes};
 use crate::math::LANES;
 use crate::ops::bit_matmul::of_len;
 use crate::ops::screen::q6_k::{self, SplitCodes};
 use std::arch::x86_64::*;
-
-/// What makes the codes of tokens non-negative.
-const OFFSET: i16 = 1 << 14;
 
 /// Exists only in code compiled for AVX-512.
 #[derive(Clone, Copy)]
 pub(super) struct F32x16(__m512);
 
 impl Lanes for F32x16 {
+    const CODE_TOKENS: usize = 3;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         // SAFETY: this code is compiled for AVX-512.
@@ -58,62 +57,58 @@ impl Lanes for F32x16 {
         unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
     }
 
-    /// Of each block the upper bytes of its codes plus 2^14, which are not negative then, and the lower seven bits of all behind them.
+    /// Of each block the upper bytes of its codes and the lower seven bits of all behind them.
     #[inline(always)]
-    fn arrange_codes(codes: &[[i16; CODES]], to: &mut [[i16; CODES]]) {
+    fn arrange_codes(codes: &[[i16; CODES]], to: &mut [[i16; CODES]]) -> i64 {
         for (codes, to) in codes.iter().zip(to) {
-            let codes = codes.map(|code| (code + OFFSET) as u16);
             let byte = |i: usize| if i < CODES { codes[i] >> 7 } else { codes[i - CODES] & 127 } as u8;
             *to = std::array::from_fn(|i| i16::from_le_bytes([byte(2 * i), byte(2 * i + 1)]));
         }
+        // Codes of rows are multiplied as if they were 128 larger.
+        -128 * codes.as_flattened().iter().map(|&code| i64::from(code)).sum::<i64>()
     }
 
     #[inline(always)]
-    fn dot_codes<const R: usize, const T: usize>(
-        rows: [&[[i8; CODES]]; R],
+    fn dot_codes<const T: usize>(
+        rows: &[[[i8; CODES]; CODE_ROWS]],
         tokens: [&[[i16; CODES]]; T],
-        ahead: usize,
-    ) -> [[i64; T]; R] {
-        let blocks = rows[0].len();
-        let (rows, tokens) = (of_len(rows, blocks), of_len(tokens, blocks));
+        ahead: Ahead,
+    ) -> [[i64; T]; CODE_ROWS] {
+        let tokens = of_len(tokens, rows.len());
         // SAFETY: this code is compiled for AVX-512.
-        let (zero, one) = unsafe { (_mm512_setzero_si512(), _mm512_set1_epi8(1)) };
-        let (mut upper, mut lower, mut offsets) = ([[zero; T]; R], [[zero; T]; R], [zero; R]);
-        for b in 0..blocks {
-            let mut codes = [zero; R];
-            for r in 0..R {
-                Self::prefetch(rows[r][b].as_ptr().cast::<u8>().wrapping_add(ahead));
-                // SAFETY: the array has the size of the load, which needs no alignment; this code is compiled for AVX-512.
-                unsafe {
-                    codes[r] = _mm512_loadu_si512(rows[r][b].as_ptr().cast());
-                    offsets[r] = _mm512_dpbusd_epi32(offsets[r], one, codes[r]);
-                }
+        let (zero, sign) = unsafe { (_mm512_setzero_si512(), _mm512_set1_epi8(i8::MIN)) };
+        let (mut upper, mut lower) = ([[zero; CODE_ROWS]; T], [[zero; CODE_ROWS]; T]);
+        for (b, rows) in rows.iter().enumerate() {
+            ahead.ask::<Self>(b);
+            // SAFETY: the array has the size of the load, which needs no alignment; this code is compiled for AVX-512.
+            let load = |row: &[i8; CODES]| unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
+            let mut codes = [zero; CODE_ROWS];
+            for r in 0..CODE_ROWS {
+                // SAFETY: as above.
+                codes[r] = unsafe { _mm512_xor_si512(load(&rows[r]), sign) };
             }
             for t in 0..T {
                 let [high, low] = tokens[t][b].as_chunks::<32>().0 else { unreachable!("64 codes") };
                 // SAFETY: as above.
                 let [high, low] = [high, low].map(|x| unsafe { _mm512_loadu_si512(x.as_ptr().cast()) });
-                for r in 0..R {
+                for r in 0..CODE_ROWS {
                     // SAFETY: this code is compiled for AVX-512.
                     unsafe {
-                        upper[r][t] = _mm512_dpbusd_epi32(upper[r][t], high, codes[r]);
-                        lower[r][t] = _mm512_dpbusd_epi32(lower[r][t], low, codes[r]);
+                        upper[t][r] = _mm512_dpbusd_epi32(upper[t][r], codes[r], high);
+                        lower[t][r] = _mm512_dpbusd_epi32(lower[t][r], codes[r], low);
                     }
                 }
             }
         }
-        let mut dots = [[0; T]; R];
-        for r in 0..R {
-            for t in 0..T {
-                // What is added up fits into 32 bits, although its parts may not.
+        let mut dots = [[0; T]; CODE_ROWS];
+        for t in 0..T {
+            let mut sums = [zero; CODE_ROWS];
+            for r in 0..CODE_ROWS {
                 // SAFETY: this code is compiled for AVX-512.
-                dots[r][t] = unsafe {
-                    let sum = _mm512_add_epi32(_mm512_slli_epi32::<7>(upper[r][t]), lower[r][t]);
-                    let sum = _mm512_sub_epi32(sum, _mm512_slli_epi32::<14>(offsets[r]));
-                    let low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(sum));
-                    let high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64::<1>(sum));
-                    _mm512_reduce_add_epi64(_mm512_add_epi64(low, high))
-                };
+                sums[r] = unsafe { _mm512_add_epi32(_mm512_slli_epi32::<7>(upper[t][r]), lower[t][r]) };
+            }
+            for (dots, sum) in dots.iter_mut().zip(four_sums(sums)) {
+                dots[t] = sum;
             }
         }
         dots
@@ -187,6 +182,25 @@ impl Lanes for F32x16 {
         unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), halves) };
         bytes
     }
+}
+
+/// Adds up each of four registers, of whose lanes any two fit into 32 bits together.
+#[inline(always)]
+fn four_sums([a, b, c, d]: [__m512i; 4]) -> [i64; 4] {
+    let mut sums = [0; 4];
+    // SAFETY: the array has the size of the store, which needs no alignment; this code is compiled for AVX-512.
+    unsafe {
+        let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        let wide = |x: __m512i| {
+            let low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(x));
+            _mm512_add_epi64(low, _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64::<1>(x)))
+        };
+        let all = _mm512_add_epi64(wide(_mm512_unpacklo_epi64(ab, cd)), wide(_mm512_unpackhi_epi64(ab, cd)));
+        let all = _mm256_add_epi64(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+        _mm256_storeu_si256(sums.as_mut_ptr().cast(), all);
+    }
+    sums
 }
 
 /// The weights of a block of Q6_K in order, plus 32.

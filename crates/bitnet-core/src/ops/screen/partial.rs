@@ -1,7 +1,7 @@
 //! A screen in the making.
 
 use super::{CODES, RowFigures, Rows, Screen, q6_k};
-use crate::{DType, Error, PackedTensor, Result, Tensor};
+use crate::{DType, Error, PackedTensor, Result, Tensor, lanes::CODE_ROWS};
 use bitnet_quant::Format;
 
 /// The first rows of a [`Screen`].
@@ -28,7 +28,8 @@ impl PartialScreen {
         let into = if weight.format() == Format::Q6K {
             Rows::Stored
         } else {
-            let shape = [weight.rows(), weight.cols().next_multiple_of(CODES)];
+            let shape =
+                [weight.rows().div_ceil(CODE_ROWS), CODE_ROWS * weight.cols().next_multiple_of(CODES)];
             Rows::Rounded(Tensor::empty(device, shape, DType::I8)?)
         };
         Ok(Self { weight: weight.clone(), into, figures: Vec::with_capacity(weight.rows()) })
@@ -44,17 +45,18 @@ impl PartialScreen {
         self.weight.rows()
     }
 
-    /// Makes the next rows, at most as many as are missing.
+    /// Makes the next rows, whole fours, at most as many as are missing.
     ///
     /// # Errors
     /// Where a row holds a number that is not finite or too large, or the device fails.
     pub fn advance(&mut self, rows: usize) -> Result<()> {
-        let (op, done, rows) = ("screen", self.figures.len(), rows.min(self.missing()));
+        let (op, done) = ("screen", self.figures.len());
+        let rows = rows.next_multiple_of(CODE_ROWS).min(self.missing());
         let figures = match &mut self.into {
             Rows::Rounded(codes) => {
                 let mut figures = vec![RowFigures::default(); rows];
                 let codes = codes.view_mut(op)?;
-                let layout = codes.layout().narrow(0, done, rows)?;
+                let layout = codes.layout().narrow(0, done / CODE_ROWS, rows.div_ceil(CODE_ROWS))?;
                 let weight = self.weight.narrow(done, rows)?;
                 weight.device().backend().screen(weight.view(), codes.with_layout(layout), &mut figures)?;
                 figures
@@ -89,9 +91,9 @@ mod tests {
     #[test]
     fn rows_made_in_parts_are_those_made_at_once() {
         let device = Device::open("cpu", Some(2)).unwrap();
-        let data: Vec<u8> = (0..100 * 2 * 40).map(|i| (i * 37 % 113) as u8).collect();
+        let data: Vec<u8> = (0..101 * 2 * 40).map(|i| (i * 37 % 113) as u8).collect();
         let data = Tensor::from_slice(&device, [data.len()], &data).unwrap();
-        let weight = PackedTensor::stored(Format::F16, 100, 40, data).unwrap();
+        let weight = PackedTensor::stored(Format::F16, 101, 40, data).unwrap();
         let whole = Screen::of(&weight).unwrap();
         let mut partial = PartialScreen::of(&weight).unwrap();
         for rows in [0, 1, 33, 1000] {
