@@ -6,43 +6,38 @@ use std::ptr::NonNull;
 
 use memmap2::MmapMut;
 
+#[cfg(target_os = "linux")]
+use super::arena::{ARENAS, Share};
 use super::{DEFAULT_ALIGN, MemoryError, RawAlloc, RawMem, Result};
 
 /// Host memory.
 ///
-/// From `MAPPED_MIN` on a piece is a mapping of its own, so that the system has it back the moment it is freed; the
-/// global allocator would keep some. Such pages are zero by nature and take memory only once they are used.
+/// From `MAPPED_MIN` on a piece is mapped, so that the system has it back the moment it is freed; the global allocator would keep some. Such
+/// pages are zero by nature and take memory only once they are used. On Linux pieces of some megabytes lie beside each other in arenas.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Host;
 
-/// Smallest piece that is a mapping of its own.
+/// Smallest piece that is mapped.
 const MAPPED_MIN: usize = 1 << 20;
 
 /// Where a piece came from, kept right before its aligned start.
 enum Header {
     Heap(NonNull<u8>),
     Mapped(MmapMut),
-}
-
-/// Bytes of the larger pages that most processors and systems have. A thread reads a third more in them than in small ones, whose addresses
-/// it keeps looking up.
-const HUGE_PAGE: usize = 2 << 20;
-
-/// Where a piece of so many bytes begins: one with room for a huge page begins with it.
-fn placed(bytes: usize, align: usize) -> usize {
-    if bytes >= HUGE_PAGE { align.max(HUGE_PAGE) } else { align }
+    #[cfg(target_os = "linux")]
+    Shared(Share),
 }
 
 /// Layout of a piece with its header and room to align.
 fn layout(bytes: usize, align: usize) -> Option<Layout> {
-    let room = placed(bytes, align).checked_add(size_of::<Header>())?;
+    let room = align.checked_add(size_of::<Header>())?;
     Layout::from_size_align(bytes.checked_add(room)?, align_of::<Header>()).ok()
 }
 
 /// Zeroed memory of the layout, and its first byte.
 fn obtain(layout: Layout) -> Option<(NonNull<u8>, Header)> {
     if layout.size() >= MAPPED_MIN
-        && let Some(mapped) = map(layout.size())
+        && let Some(mapped) = share(layout.size()).or_else(|| map(layout.size()))
     {
         return Some(mapped);
     }
@@ -51,23 +46,25 @@ fn obtain(layout: Layout) -> Option<(NonNull<u8>, Header)> {
     Some((start, Header::Heap(start)))
 }
 
-/// A mapping; none on systems that have no such thing.
-fn map(bytes: usize) -> Option<(NonNull<u8>, Header)> {
-    let mut map = MmapMut::map_anon(bytes).ok()?;
-    Some((NonNull::new(map.as_mut_ptr())?, Header::Mapped(map)))
-}
-
-/// Asks for huge pages where the piece fills them, so that all of it takes no more memory; what is used of it grows in such steps. It works
-/// without.
+/// A share of an arena, of what is not too large.
 #[cfg(target_os = "linux")]
-fn ask_for_huge_pages(map: &MmapMut, offset: usize, bytes: usize) {
-    if bytes >= HUGE_PAGE {
-        map.advise_range(memmap2::Advice::HugePage, offset, bytes / HUGE_PAGE * HUGE_PAGE).ok();
-    }
+fn share(bytes: usize) -> Option<(NonNull<u8>, Header)> {
+    ARENAS.take(bytes).map(|share| (share.start, Header::Shared(share)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages(_map: &MmapMut, _offset: usize, _bytes: usize) {}
+fn share(_bytes: usize) -> Option<(NonNull<u8>, Header)> {
+    None
+}
+
+/// A mapping; none on systems that have no such thing.
+fn map(bytes: usize) -> Option<(NonNull<u8>, Header)> {
+    let mut map = MmapMut::map_anon(bytes).ok()?;
+    // Larger pages where the mapping fills them; it works without.
+    #[cfg(target_os = "linux")]
+    map.advise(memmap2::Advice::HugePage).ok();
+    Some((NonNull::new(map.as_mut_ptr())?, Header::Mapped(map)))
+}
 
 // SAFETY: every `alloc` returns a part of its own allocation, zeroed and of the layout asked for, valid until `free`.
 unsafe impl RawAlloc for Host {
@@ -75,10 +72,7 @@ unsafe impl RawAlloc for Host {
         let refused = MemoryError::Refused { wanted: bytes };
         let Some((given, origin)) = layout(bytes, align).and_then(obtain) else { return Err(refused) };
         let header = size_of::<Header>();
-        let offset = header + (given.as_ptr() as usize + header).wrapping_neg() % placed(bytes, align);
-        if let Header::Mapped(map) = &origin {
-            ask_for_huge_pages(map, offset, bytes);
-        }
+        let offset = header + (given.as_ptr() as usize + header).wrapping_neg() % align;
         // SAFETY: the offset is below `align` plus the header, which the layout has on top of `bytes`.
         let start = unsafe { given.add(offset) };
         // SAFETY: the header lies between `given` and `start`.
@@ -91,6 +85,9 @@ unsafe impl RawAlloc for Host {
         let origin = unsafe { mem.start.cast::<Header>().sub(1).read_unaligned() };
         match origin {
             Header::Mapped(map) => drop(map),
+            #[cfg(target_os = "linux")]
+            // SAFETY: it was taken there, and its user is done with it.
+            Header::Shared(share) => unsafe { ARENAS.give_back(share) },
             Header::Heap(given) => {
                 let layout = layout(mem.len, mem.align).expect("the same layout was valid in `alloc`");
                 // SAFETY: `given` came from the system with this layout and is given back once.
