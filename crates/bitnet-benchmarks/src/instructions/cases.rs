@@ -9,10 +9,11 @@ use bitnet_core::ops::attention::Past;
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
 use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvShape};
 use bitnet_core::ops::screen::{
-    ArrangedTokens,
+    ArrangedTokens, BOUNDED,
     q6_k::{BLOCK, SplitCodes},
 };
 use bitnet_core::ops::triples::{self, Table};
+use bitnet_core::ops::{LargestBounds, RowFigures, TokenFigures};
 use bitnet_quant::Format;
 use std::hint::black_box;
 
@@ -120,6 +121,10 @@ fn screen(kernels: &Kernels, case: &mut Case<'_>) {
         let x = ArrangedTokens { codes: &codes, lacking: &lacking };
         case(&format!("screen_dots, {tokens} tokens"), &mut || (kernels.screen_dots)(&rows, x, &mut sums));
     }
+    let (guesses, figures) = (floats(ROWS), vec![RowFigures { scale: 1.0, lost: 0.1, length: 2.0 }; ROWS]);
+    let token = TokenFigures { length: 3.0, lost: 0.1, least: 1e-40 };
+    let mut bounds = vec![LargestBounds::default(); ROWS.div_ceil(BOUNDED)];
+    case("largest_bounds", &mut || (kernels.largest_bounds)(&guesses, &figures, &token, &mut bounds));
     let rows = vec![0x21u8; Format::Q6K.tensor_bytes(ROWS, COLS).expect("whole blocks")];
     let (x, mut sums) = (SplitCodes::split(&x), vec![0f32; ROWS]);
     case("screen_dots_q6_k", &mut || (kernels.screen_dots_q6_k)(&rows, &x, COLS / BLOCK, &mut sums));
