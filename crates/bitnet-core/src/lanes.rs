@@ -102,6 +102,12 @@ pub(crate) trait Lanes: Copy {
         tokens.map(|token| q6_k::dot_block(block, token))
     }
 
+    /// Whether asking for every other line of a single stream is enough.
+    #[inline(always)]
+    fn follows_streams() -> bool {
+        false
+    }
+
     /// The nearest little-endian f16.
     #[inline(always)]
     fn to_f16(self) -> [u8; 32] {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(target_arch = "x86_64")]
+use std::sync::LazyLock;
 use std::thread;
 
 /// The cores and the memory that this process may use.
@@ -25,6 +27,17 @@ pub struct Memory {
     pub total: usize,
     /// What can be had without swapping, counting file pages that can be dropped.
     pub available: usize,
+}
+
+/// Whether the processor fetches the lines of a single stream by itself, so that asking for every other one is enough and leaves room for
+/// more of them: AMD's do. A thread of a Zen 4 reads 28.5 GB/s so and 21 if all are asked for, a Xeon (Sapphire Rapids) 9.8 and 12.5.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn follows_streams() -> bool {
+    static AMD: LazyLock<bool> = LazyLock::new(|| {
+        let id = std::arch::x86_64::__cpuid(0);
+        [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+    });
+    *AMD
 }
 
 impl Topology {

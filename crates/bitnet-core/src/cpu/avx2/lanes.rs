@@ -1,5 +1,6 @@
 //! Sixteen floats in two registers.
 
+use crate::cpu::topology;
 use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes};
 use crate::math::LANES;
 use crate::ops::bit_matmul::of_len;
@@ -70,6 +71,11 @@ impl Lanes for F32x16 {
     fn f16(bits: u16) -> f32 {
         // SAFETY: this code is compiled for F16C.
         unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
+    }
+
+    #[inline(always)]
+    fn follows_streams() -> bool {
+        topology::follows_streams()
     }
 
     #[inline(always)]

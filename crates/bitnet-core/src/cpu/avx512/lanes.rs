@@ -1,5 +1,6 @@
 //! Sixteen floats in one register.
 
+use crate::cpu::topology;
 use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes};
 use crate::math::LANES;
 use crate::ops::bit_matmul::of_len;
@@ -66,6 +67,11 @@ impl Lanes for F32x16 {
         }
         // Codes of rows are multiplied as if they were 128 larger.
         -128 * codes.as_flattened().iter().map(|&code| i64::from(code)).sum::<i64>()
+    }
+
+    #[inline(always)]
+    fn follows_streams() -> bool {
+        topology::follows_streams()
     }
 
     #[inline(always)]
