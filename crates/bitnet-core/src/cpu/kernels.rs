@@ -70,7 +70,7 @@ pub struct Kernels {
     pub screen: fn(w: &[f32], codes: &mut [i8]) -> RowFigures,
     /// The codes of a token, whole blocks of 64 below 2^14, as `screen_dots` wants them. Returns what its sums lack.
     pub arrange_codes: fn(codes: &[i16], to: &mut [i16]) -> i64,
-    /// Products of rows `[R, width]` and tokens in codes: `sums: [R, T]`.
+    /// Products of rows by fours, `[R / 4, 4 * width]`, and tokens in codes: `sums: [R, T]`.
     pub screen_dots: fn(rows: &[i8], x: ArrangedTokens<'_>, sums: &mut [i64]),
     /// The largest bounds of every [`screen::BOUNDED`] rows: `guesses, figures: [O]`, `bounds: [O / BOUNDED]`.
     pub largest_bounds:

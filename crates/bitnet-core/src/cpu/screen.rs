@@ -129,7 +129,7 @@ impl Screening {
         Ok(())
     }
 
-    /// Writes `value` of each sum that `dots` finds, times the scale of its token: `sums: [R, T]` of some rows at a time.
+    /// Writes `value` of each sum that `dots` finds, times the scale of its token: `sums: [R, T]` of some rows at a time, in whole fours.
     fn blocks<S: Copy + Default>(
         &self,
         rows: Rows,

@@ -1,7 +1,7 @@
 //! Address space that pieces of memory share, so that the system's larger pages span several of them. A thread reads a third more in such
 //! pages than in small ones, whose addresses it keeps looking up, and few matrices of a model fill them by themselves.
 
-use memmap2::{Advice, MmapMut, UncheckedAdvice};
+use memmap2::{Advice, MmapMut, MmapRaw, UncheckedAdvice};
 use std::{
     ops::Range,
     ptr::NonNull,
@@ -30,7 +30,8 @@ pub(super) struct Share {
 }
 
 struct Arena {
-    map: MmapMut,
+    /// Raw, because others hold parts of it.
+    map: MmapRaw,
     /// What is free, by place; no two lie beside each other.
     free: Vec<Range<usize>>,
 }
@@ -64,7 +65,7 @@ impl Arenas {
     /// The share is one that [`Arenas::take`] of these arenas returned, and nobody uses it any more.
     pub(super) unsafe fn give_back(&self, share: Share) {
         let mut arenas = self.lock();
-        let found = arenas.iter_mut().enumerate().find_map(|(i, arena)| Some((i, arena.place(&share)?)));
+        let found = arenas.iter().enumerate().find_map(|(i, arena)| Some((i, arena.place(&share)?)));
         let (i, place) = found.expect("a share lies in one of the arenas");
         // SAFETY: the share lies there, and nobody uses it.
         unsafe { arenas[i].give_back(place) };
@@ -76,7 +77,7 @@ impl Arenas {
 
 impl Arena {
     fn new() -> Option<Self> {
-        let map = MmapMut::map_anon(ARENA).ok()?;
+        let map = MmapRaw::from(MmapMut::map_anon(ARENA).ok()?);
         // It works without.
         map.advise(Advice::HugePage).ok();
         Some(Self { map, free: std::iter::once(0..ARENA).collect() })
@@ -99,8 +100,8 @@ impl Arena {
     }
 
     /// Where a share lies, if it is one of this arena.
-    fn place(&mut self, share: &Share) -> Option<Range<usize>> {
-        let at = share.start.addr().get().checked_sub(self.map.as_mut_ptr().addr())?;
+    fn place(&self, share: &Share) -> Option<Range<usize>> {
+        let at = share.start.addr().get().checked_sub(self.map.as_ptr().addr())?;
         (at < ARENA).then_some(at..at + share.len)
     }
 
@@ -111,7 +112,8 @@ impl Arena {
         let given =
             unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, place.start, place.len()) };
         if given.is_err() {
-            self.map[place.clone()].fill(0);
+            // SAFETY: the place lies inside the mapping, and nobody uses it.
+            unsafe { self.map.as_mut_ptr().add(place.start).write_bytes(0, place.len()) };
         }
         let next = self.free.partition_point(|range| range.start < place.start);
         self.free.insert(next, place);
