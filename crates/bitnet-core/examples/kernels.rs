@@ -7,9 +7,10 @@
 use bitnet_core::cpu::ceilings::{best_rate, integer_peak, read_bandwidth};
 use bitnet_core::cpu::kernels::{Kernels, MatmulT};
 use bitnet_core::cpu::threads::Threads;
-use bitnet_core::ops::attention::Past;
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
-use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvShape};
+use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvLayer, KvShape};
+use bitnet_core::ops::{PagedSpan, attention as attention_op, kv_store};
+use bitnet_core::{DType, Device, Result, Tensor};
 use std::hint::black_box;
 
 const PASSES: usize = 7;
@@ -106,21 +107,30 @@ impl Bench {
         black_box(&y);
     }
 
-    fn attention(&self, storage: CacheType, positions: usize, heads: usize) {
+    /// One token at the end of a cache of one layer: as a share of the read bandwidth.
+    fn attention(&self, storage: CacheType, positions: usize, heads: usize) -> Result<()> {
+        let device = Device::open(&format!("cpu/{}", self.kernels.name), Some(self.threads.len()))?;
         let shape = KvShape { heads: 5, head_dim: 128, storage };
-        let blocks: Vec<u32> = (0..(positions.div_ceil(BLOCK_LEN)) as u32).collect();
-        let cache = vec![0x11u8; shape.block_bytes() * blocks.len()];
-        let q = vec![0.1; heads * 128];
-        let attention = self.kernels.attention(storage);
-        let mut y = vec![0.0; 5 * heads * 128];
-        let rate = best_rate(PASSES * 3, cache.len() as f64, || {
-            self.threads.for_each_item_mut(&mut y, heads * 128, |head, y| {
-                attention(&q, &Past { cache: &cache, shape, blocks: &blocks, head, len: positions }, y);
-            });
-        });
-        black_box(&y);
+        let blocks: Vec<u32> = (0..positions.div_ceil(BLOCK_LEN) as u32).collect();
+        let span = |start, len| PagedSpan { len, start, blocks: &blocks };
+        // As many layers as are beyond every cache.
+        let layers = STREAM / 2 / (shape.block_bytes() * blocks.len());
+        let keys = Tensor::full(&device, [positions, 5, 128], 0.1, DType::F32)?;
+        let mut caches = Vec::new();
+        for _ in 0..layers {
+            let mut cache = KvLayer::new(&device, blocks.len(), shape)?;
+            kv_store(&keys, &keys, &[span(0, positions)], &mut cache)?;
+            caches.push(cache);
+        }
+        let q = Tensor::full(&device, [1, 5 * heads, 128], 0.1, DType::F32)?;
+        let last = [span(positions - 1, 1)];
         let what = format!("attention {storage:?}, {positions} positions, 5 x {heads} heads");
-        println!("{what:48} {:8.1} GB/s    {:6.0} us", rate / 1e9, cache.len() as f64 / rate * 1e6);
+        self.bytes(&what, layers * shape.block_bytes() * blocks.len(), || {
+            for cache in &caches {
+                black_box(attention_op(&q, &last, cache).expect("shapes fit"));
+            }
+        });
+        Ok(())
     }
 
     fn row(&self, what: &str, bytes: usize, mut run: impl FnMut()) {
@@ -171,7 +181,7 @@ fn dense(bench: &Bench) {
 fn attention(bench: &Bench) {
     for storage in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
         for heads in [4, 1] {
-            bench.attention(storage, 4096, heads);
+            bench.attention(storage, 4096, heads).expect("a tier of this machine");
         }
     }
 }

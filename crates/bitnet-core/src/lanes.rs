@@ -41,6 +41,18 @@ impl Ahead {
 
 /// Sixteen floats with lane-wise arithmetic. Every implementation gives the same bits.
 pub(crate) trait Lanes: Copy {
+    /// Whether all lanes are in one register.
+    const ONE_REGISTER: bool = false;
+
+    /// Lanes in registers of half the width, or the same.
+    type Narrow: Lanes;
+
+    /// Whether this processor computes on a register in two halves, so that narrow lanes wait less for conversions.
+    #[inline(always)]
+    fn computes_in_halves() -> bool {
+        false
+    }
+
     /// Tokens whose sums with [`CODE_ROWS`] rows fit in the registers, at most three.
     const CODE_TOKENS: usize = 2;
 
@@ -118,6 +130,34 @@ pub(crate) trait Lanes: Copy {
         bytes
     }
 
+    /// The smaller one of each pair of lanes; that of `self` where they compare equal or one is NaN.
+    fn min(self, other: Self) -> Self;
+    /// The larger one of each pair of lanes; that of `self` where they compare equal or one is NaN.
+    fn max(self, other: Self) -> Self;
+    /// Two powers of two for each lane, the product of which is `2^n`: `n` is in the lowest bits of a float that [`math::ROUND`] was added to.
+    fn powers_of_two(self) -> [Self; 2];
+    /// The largest lane: lane `i` takes `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
+    fn largest(self) -> f32;
+    /// The sum of the lanes, as [`math::tree_sum`].
+    fn sum(self) -> f32;
+
+    /// As [`math::exp`].
+    #[inline(always)]
+    fn exp(self) -> Self {
+        let [least, most] = math::EXP_ENDS;
+        let x = self.max(Self::splat(least)).min(Self::splat(most));
+        let shifted = x.mul(Self::splat(std::f32::consts::LOG2_E)).add(Self::splat(math::ROUND));
+        let n = shifted.add(Self::splat(-math::ROUND));
+        let r = x.add(n.mul(Self::splat(-math::LN_2[0]))).add(n.mul(Self::splat(-math::LN_2[1])));
+        let mut p = Self::splat(math::EXP_COEFFICIENTS[0]);
+        for c in &math::EXP_COEFFICIENTS[1..] {
+            p = p.mul(r).add(Self::splat(*c));
+        }
+        let y = p.mul(r.mul(r)).add(r).add(Self::splat(1.0));
+        let [first, second] = shifted.powers_of_two();
+        y.mul(first).mul(second)
+    }
+
     /// `self + a * b` in two roundings.
     #[inline(always)]
     fn add_product(self, a: Self, b: Self) -> Self {
@@ -126,6 +166,8 @@ pub(crate) trait Lanes: Copy {
 }
 
 impl Lanes for [f32; LANES] {
+    type Narrow = Self;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         [value; LANES]
@@ -175,6 +217,37 @@ impl Lanes for [f32; LANES] {
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
         std::array::from_fn(|i| self[i] * other[i])
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        std::array::from_fn(|i| if other[i] < self[i] { other[i] } else { self[i] })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        std::array::from_fn(|i| math::max(self[i], other[i]))
+    }
+
+    #[inline(always)]
+    fn powers_of_two(self) -> [Self; 2] {
+        let powers = self.map(|shifted| math::powers_of_two(math::shifted_integer(shifted)));
+        [powers.map(|[first, _]| first), powers.map(|[_, second]| second)]
+    }
+
+    #[inline(always)]
+    fn largest(mut self) -> f32 {
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                self[i] = math::max(self[i], self[i + width]);
+            }
+        }
+        self[0]
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        math::tree_sum(&self)
     }
 
     #[inline(always)]
@@ -233,5 +306,42 @@ impl Number<32> for Bf16 {
     #[inline(always)]
     fn value(bytes: &[u8]) -> f32 {
         math::bf16_to_f32(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vectors of the tiers are compared with the scalar ones by the parity tests of attention.
+    #[test]
+    fn exponentials_of_lanes_are_those_of_numbers() {
+        let specials = [
+            f32::NEG_INFINITY,
+            f32::INFINITY,
+            f32::NAN,
+            0.0,
+            -0.0,
+            -105.0,
+            -104.9,
+            88.8,
+            89.0,
+            f32::MAX,
+            f32::MIN,
+        ];
+        let range = (-220..220).map(|i| i as f32 * 0.497);
+        let x: Vec<f32> = specials.into_iter().chain(range).collect();
+        for x in x.chunks(LANES) {
+            let mut lanes = [1.0; LANES];
+            lanes[..x.len()].copy_from_slice(x);
+            let y = Lanes::exp(lanes);
+            for (x, y) in lanes.into_iter().zip(y) {
+                let expected = math::exp(x);
+                assert!(
+                    y.to_bits() == expected.to_bits() || y.is_nan() && expected.is_nan(),
+                    "{x}: {y}, {expected}"
+                );
+            }
+        }
     }
 }

@@ -63,13 +63,19 @@ fn choose(first: bool, a: f32, b: f32) -> f32 {
 }
 
 /// Adding and subtracting this rounds |x| < 2²² to an integer, half to even; its low bits then hold the integer.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// Nearest integer of |x| < 2²², half to even, as float and as integer.
 #[inline(always)]
 pub fn round(x: f32) -> (f32, i32) {
     let shifted = x + ROUND;
-    (shifted - ROUND, shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
+    (shifted - ROUND, shifted_integer(shifted))
+}
+
+/// The integer in the low bits of a float that [`ROUND`] was added to.
+#[inline(always)]
+pub(crate) fn shifted_integer(shifted: f32) -> i32 {
+    shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32
 }
 
 /// 2^n for -126 <= n <= 127.
@@ -78,24 +84,39 @@ fn exp2_int(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
+/// Where e^x is 0 or infinite anyway.
+pub(crate) const EXP_ENDS: [f32; 2] = [-105.0, 89.0];
+/// ln 2 as the sum of a short and a small number.
+pub(crate) const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+/// Coefficients of e^x = 1 + x + x² p(x), from the highest power down.
+pub(crate) const EXP_COEFFICIENTS: [f32; 6] =
+    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+
 /// e^x within 2 units in the last place over the whole range; `exp(-inf)` is 0, `exp(NaN)` is NaN.
 ///
 /// Range reduction by a two-part ln 2 and the degree-5 polynomial of Cephes' `expf` (S. Moshier).
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Beyond these the result is 0 or infinite anyway; the comparisons let NaN through.
-    let x = if x < -105.0 { -105.0 } else { x };
-    let x = if x > 89.0 { 89.0 } else { x };
+    let [least, most] = EXP_ENDS;
+    // The comparisons let NaN through.
+    let x = if x < least { least } else { x };
+    let x = if x > most { most } else { x };
     let (n, integer) = round(x * std::f32::consts::LOG2_E);
-    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+    let r = (x - n * LN_2[0]) - n * LN_2[1];
+    let [mut p, rest @ ..] = EXP_COEFFICIENTS;
+    for c in rest {
         p = p * r + c;
     }
     let y = (p * (r * r) + r) + 1.0;
-    // In two steps, because 2^n alone leaves the normal range at both ends.
-    let half = integer >> 1;
-    y * exp2_int(half) * exp2_int(integer.wrapping_sub(half))
+    let [first, second] = powers_of_two(integer);
+    y * first * second
+}
+
+/// Two powers of two with the product `2^n`, because `2^n` alone leaves the normal range at both ends.
+#[inline(always)]
+pub(crate) fn powers_of_two(n: i32) -> [f32; 2] {
+    let half = n >> 1;
+    [exp2_int(half), exp2_int(n.wrapping_sub(half))]
 }
 
 /// Natural logarithm within 2 units in the last place; NaN below zero, minus infinity at zero.

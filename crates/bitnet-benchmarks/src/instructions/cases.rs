@@ -5,7 +5,7 @@ use bitnet_core::cpu::{
     kernels::{Kernels, MatmulT},
     partition::Columns,
 };
-use bitnet_core::ops::attention::Past;
+use bitnet_core::ops::attention::{Past, attend_all};
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
 use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvShape};
 use bitnet_core::ops::screen::{
@@ -135,9 +135,11 @@ fn attention(kernels: &Kernels, case: &mut Case<'_>) {
         let shape = KvShape { heads: 1, head_dim: HEAD_DIM, storage };
         let blocks: Vec<u32> = (0..POSITIONS.div_ceil(BLOCK_LEN) as u32).collect();
         let cache = vec![0x11u8; shape.block_bytes() * blocks.len()];
-        let (q, mut y) = (floats(HEADS * HEAD_DIM), vec![0.0; HEADS * HEAD_DIM]);
-        let past = Past { cache: &cache, shape, blocks: &blocks, head: 0, len: POSITIONS };
-        case(&format!("attention {name}"), &mut || kernels.attention(storage)(&q, &past, &mut y));
+        let (q, mut y, mut parts) = (floats(HEADS * HEAD_DIM), vec![0.0; HEADS * HEAD_DIM], vec![]);
+        let past = Past { cache: &cache, shape, blocks: &blocks, head: 0, start: 0, end: POSITIONS };
+        case(&format!("attention {name}"), &mut || {
+            attend_all(kernels.attention(storage), &q, past, &mut parts, &mut y)
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! The CPU as a device: ops are cut into independent outputs, shared between threads, and given to the kernels of a tier.
 
 use super::{
+    attention,
     elementwise::Elementwise,
     gemm,
     kernels::{Kernels, MatmulT},
@@ -19,7 +20,6 @@ use crate::{
     ops::{
         Adam, Binary, Compare, Glu, LargestBounds, Logical, Reduce, RowFigures, ScreenView, SplitTokens,
         TokenCodes, TokenFigures, Unary,
-        attention::Past,
         bit_matmul::{CodeRows, TernaryRows},
         cache::BLOCK_LEN,
     },
@@ -346,15 +346,11 @@ impl Backend for CpuBackend {
     }
 
     fn attention(&self, q: View<'_>, paged: Paged<'_>, cache: View<'_>, y: ViewMut<'_>) -> Result<()> {
-        let (shape, tokens, heads) = (paged.shape, q.shape().dims()[0], q.shape().dims()[1]);
-        let (q, cache) = (q.as_slice::<f32>("attention")?, cache.as_slice::<u8>("attention")?);
-        let group = heads / shape.heads * shape.head_dim;
-        let kernel = self.kernels.attention(shape.storage);
-        self.team(tokens).for_each_item_mut(y.into_slice("attention")?, group, |item, y| {
-            let (token, head) = (item / shape.heads, item % shape.heads);
-            let (blocks, len) = seen(paged, token);
-            kernel(&q[item * group..][..group], &Past { cache, shape, blocks, head, len }, y);
-        });
+        let (tokens, heads) = (q.shape().dims()[0], q.shape().dims()[1]);
+        let (q, cache) = (q.as_slice("attention")?, cache.as_slice("attention")?);
+        let width = heads / paged.shape.heads * paged.shape.head_dim;
+        let with = (self.kernels, &self.team(tokens));
+        attention::attention(with, q, paged, cache, width, y.into_slice("attention")?);
         Ok(())
     }
 
@@ -497,18 +493,6 @@ impl Backend for CpuBackend {
 pub(super) fn claim(row_bytes: usize, rows: usize, threads: usize) -> usize {
     let worth = CLAIM.div_ceil(row_bytes.max(1));
     worth.min(rows.div_ceil(threads)).next_multiple_of(ROW_TILE)
-}
-
-/// Block table of a token of the batch, and the positions that it sees.
-fn seen(paged: Paged<'_>, token: usize) -> (&[u32], usize) {
-    let mut first = 0;
-    for span in paged.spans {
-        if token < first + span.len {
-            return (span.blocks, span.start + token - first + 1);
-        }
-        first += span.len;
-    }
-    unreachable!("the op checked that the spans cover all tokens")
 }
 
 /// Rows of a format without a kernel: some at a time as floats, while they are in the cache.

@@ -30,8 +30,9 @@ pub type MatmulT = fn(weight: &[u8], x: &[f32], y: &mut ColumnsMut<'_>);
 /// Products of the rows of whole blocks of triples with the token of the tables, `sums: [blocks]`.
 pub type TripleDots = fn(blocks: &[u8], tables: &[Table], sums: &mut [[i32; triples::ROWS]]);
 
-/// Attention of one token with query heads that share a kv head. `q, y: [G, D]`.
-pub type Attention = fn(q: &[f32], past: &Past<'_>, y: &mut [f32]);
+/// Attention of one token to a chunk with query heads that share a kv head. `q: [G, D]`, `part` as
+/// [`part_len`](attention::part_len) says.
+pub type Attention = fn(q: &[f32], past: &Past<'_>, part: &mut [f32]);
 
 /// Writes key and value of one position to its slot in the run of a head. `k, v: [D]`.
 pub type KvStore = fn(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]);

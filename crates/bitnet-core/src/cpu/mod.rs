@@ -1,6 +1,7 @@
 //! The CPU backend.
 #![expect(unsafe_code, reason = "threads share slices, and instruction sets need intrinsics")]
 
+mod attention;
 mod backend;
 mod driver;
 #[macro_use]

@@ -105,9 +105,9 @@ macro_rules! tier {
             fn matmul_t_q6_k(w: &[u8], x: &[f32], y: &mut ColumnsMut<'_>) =
                 multiply::<$lanes, ops::matmul_t::Q6K, 210, 16, $rows, $tokens>;
             fn matmul_row(x: &[f32], b: &[f32], stride: usize, y: &mut [f32]) = ops::matmul::row;
-            fn attention_f32(q: &[f32], past: &Past<'_>, y: &mut [f32]) = ops::attention::attend::<$lanes, F32, $heads>;
-            fn attention_f16(q: &[f32], past: &Past<'_>, y: &mut [f32]) = ops::attention::attend::<$lanes, F16, $heads>;
-            fn attention_q8_0(q: &[f32], past: &Past<'_>, y: &mut [f32]) =
+            fn attention_f32(q: &[f32], past: &Past<'_>, part: &mut [f32]) = ops::attention::attend::<$lanes, F32, $heads>;
+            fn attention_f16(q: &[f32], past: &Past<'_>, part: &mut [f32]) = ops::attention::attend::<$lanes, F16, $heads>;
+            fn attention_q8_0(q: &[f32], past: &Past<'_>, part: &mut [f32]) =
                 ops::attention::attend::<$lanes, ops::attention::Q8_0, $heads>;
             fn kv_store_f32(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_f32;
             fn kv_store_f16(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_f16;

@@ -33,12 +33,26 @@ pub struct Memory {
 /// more of them: AMD's do. A thread of a Zen 4 reads 28.5 GB/s so and 21 if all are asked for, a Xeon (Sapphire Rapids) 9.8 and 12.5.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn follows_streams() -> bool {
-    static AMD: LazyLock<bool> = LazyLock::new(|| {
-        let id = std::arch::x86_64::__cpuid(0);
-        [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
-    });
-    *AMD
+    *AMD_FAMILY != 0
 }
+
+/// Whether the processor has units of 256 bits for instructions of 512, as Zen 4 has. Attention to f16 keys and values takes 1.26 us for 32
+/// positions of four heads there in registers of 512 bits and 1.09 in such of 256.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn computes_in_halves() -> bool {
+    *AMD_FAMILY == 0x19
+}
+
+/// The family of a processor of AMD, 0 for others.
+#[cfg(target_arch = "x86_64")]
+static AMD_FAMILY: LazyLock<u32> = LazyLock::new(|| {
+    let id = std::arch::x86_64::__cpuid(0);
+    if [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() != b"AuthenticAMD" {
+        return 0;
+    }
+    let version = std::arch::x86_64::__cpuid(1).eax;
+    (version >> 8 & 15) + (version >> 20 & 255)
+});
 
 impl Topology {
     /// Looks at this machine.

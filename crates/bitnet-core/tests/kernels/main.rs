@@ -7,7 +7,7 @@ mod training;
 use bitnet_core::cpu::kernels::{Attention, Kernels, KvStore, MatmulT, TripleDots};
 use bitnet_core::cpu::partition::ColumnsMut;
 use bitnet_core::cpu::threads::Threads;
-use bitnet_core::ops::attention::Past;
+use bitnet_core::ops::attention::{Past, attend_all};
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
 use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvShape};
 use bitnet_core::ops::triples::{self, Table};
@@ -488,15 +488,17 @@ fn keys_and_values_are_stored_the_same_on_every_tier() {
 }
 
 fn check_attention(storage: CacheType, kernel: fn(&Kernels) -> Attention) {
-    let blocks = [3, 0, 2, 1];
+    let blocks = [9, 3, 0, 2, 1, 5, 4, 8, 7, 6];
     for head_dim in [2, 16, 40, 64, 80, 128] {
         let shape = KvShape { heads: 2, head_dim, storage };
-        for len in [1, 31, 32, 33, 64, 100, 128] {
+        for len in [1, 31, 32, 33, 100, 128, 300] {
             let cache = fill_cache(Kernels::SCALAR.kv_store(storage), shape, &blocks, len);
             for heads in [1, 2, 3, 4, 5, 8] {
                 let q: Vec<f32> = Random(12).floats(heads * head_dim).iter().map(|q| 9.0 * q).collect();
-                let past = Past { cache: &cache, shape, blocks: &blocks, head: 1, len };
-                let run = |k: &Kernels| float_bits(heads * head_dim, |y| kernel(k)(&q, &past, y));
+                let past = Past { cache: &cache, shape, blocks: &blocks, head: 1, start: 0, end: len };
+                let run = |k: &Kernels| {
+                    float_bits(heads * head_dim, |y| attend_all(kernel(k), &q, past, &mut vec![], y))
+                };
                 let expected = run(&Kernels::SCALAR);
                 assert!(expected.iter().all(|y| f32::from_bits(*y).is_finite()), "stale slots leak");
                 for tier in fast_tiers() {
@@ -548,9 +550,9 @@ fn the_bits_do_not_depend_on_the_architecture() {
     ] {
         let shape = KvShape { heads: 2, head_dim: 80, storage };
         let cache = fill_cache(k.kv_store(storage), shape, &[1, 2, 0], 77);
-        let past = Past { cache: &cache, shape, blocks: &[1, 2, 0], head: 0, len: 77 };
+        let past = Past { cache: &cache, shape, blocks: &[1, 2, 0], head: 0, start: 0, end: 77 };
         assert_eq!(
-            hash(float_bits(240, |y| k.attention(storage)(&x[..240], &past, y))),
+            hash(float_bits(240, |y| attend_all(k.attention(storage), &x[..240], past, &mut vec![], y))),
             expected,
             "{storage:?}"
         );

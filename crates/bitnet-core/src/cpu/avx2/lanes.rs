@@ -2,7 +2,7 @@
 
 use crate::cpu::topology;
 use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes};
-use crate::math::LANES;
+use crate::math::{self, LANES};
 use crate::ops::bit_matmul::of_len;
 use crate::ops::screen::q6_k::{self, SplitCodes};
 use std::arch::x86_64::*;
@@ -19,6 +19,8 @@ fn halves<T, const N: usize>(all: &[T], f: impl Fn(&[T; N]) -> __m256) -> F32x16
 }
 
 impl Lanes for F32x16 {
+    type Narrow = Self;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         // SAFETY: this code is compiled for AVX2.
@@ -173,6 +175,36 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: this code is compiled for AVX2. Where nothing is smaller the second operand is taken.
+        Self(unsafe { [_mm256_min_ps(other.0[0], self.0[0]), _mm256_min_ps(other.0[1], self.0[1])] })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: this code is compiled for AVX2. Where nothing is larger the second operand is taken.
+        Self(unsafe { [_mm256_max_ps(other.0[0], self.0[0]), _mm256_max_ps(other.0[1], self.0[1])] })
+    }
+
+    #[inline(always)]
+    fn powers_of_two(self) -> [Self; 2] {
+        let [low, high] = [powers_of_two(self.0[0]), powers_of_two(self.0[1])];
+        [Self([low[0], high[0]]), Self([low[1], high[1]])]
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: this code is compiled for AVX2.
+        largest_of_eight(unsafe { _mm256_max_ps(self.0[1], self.0[0]) })
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: this code is compiled for AVX2.
+        sum_of_eight(unsafe { _mm256_add_ps(self.0[0], self.0[1]) })
+    }
+
+    #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
         let mut values = [0.0; LANES];
         for (half, values) in self.0.into_iter().zip(values.as_chunks_mut::<8>().0) {
@@ -192,6 +224,43 @@ impl Lanes for F32x16 {
             unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), halves) };
         }
         bytes
+    }
+}
+
+/// Half of [`Lanes::powers_of_two`].
+#[inline(always)]
+fn powers_of_two(shifted: __m256) -> [__m256; 2] {
+    // SAFETY: this code is compiled for AVX2.
+    unsafe {
+        let n =
+            _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(math::ROUND.to_bits() as i32));
+        let first = _mm256_srai_epi32::<1>(n);
+        let [bias, second] = [_mm256_set1_epi32(127), _mm256_sub_epi32(n, first)];
+        let first = _mm256_slli_epi32::<23>(_mm256_add_epi32(first, bias));
+        let second = _mm256_slli_epi32::<23>(_mm256_add_epi32(second, bias));
+        [_mm256_castsi256_ps(first), _mm256_castsi256_ps(second)]
+    }
+}
+
+/// The largest of eight lanes, in the order of [`Lanes::largest`].
+#[inline(always)]
+pub(in crate::cpu) fn largest_of_eight(x: __m256) -> f32 {
+    // SAFETY: this is compiled for AVX at least.
+    unsafe {
+        let x = _mm_max_ps(_mm256_extractf128_ps::<1>(x), _mm256_castps256_ps128(x));
+        let x = _mm_max_ps(_mm_movehl_ps(x, x), x);
+        _mm_cvtss_f32(_mm_max_ss(_mm_movehdup_ps(x), x))
+    }
+}
+
+/// The sum of eight lanes, in the order of [`math::tree_sum`].
+#[inline(always)]
+pub(in crate::cpu) fn sum_of_eight(x: __m256) -> f32 {
+    // SAFETY: this is compiled for AVX at least.
+    unsafe {
+        let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
     }
 }
 

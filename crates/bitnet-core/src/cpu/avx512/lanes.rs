@@ -1,8 +1,14 @@
 //! Sixteen floats in one register.
 
-use crate::cpu::topology;
+use crate::cpu::{
+    avx2::{
+        self,
+        lanes::{largest_of_eight, sum_of_eight},
+    },
+    topology,
+};
 use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes};
-use crate::math::LANES;
+use crate::math::{self, LANES};
 use crate::ops::bit_matmul::of_len;
 use crate::ops::screen::q6_k::{self, SplitCodes};
 use std::arch::x86_64::*;
@@ -12,7 +18,15 @@ use std::arch::x86_64::*;
 pub(super) struct F32x16(__m512);
 
 impl Lanes for F32x16 {
+    const ONE_REGISTER: bool = true;
+    type Narrow = avx2::lanes::F32x16;
+
     const CODE_TOKENS: usize = 3;
+
+    #[inline(always)]
+    fn computes_in_halves() -> bool {
+        topology::computes_in_halves()
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -172,6 +186,44 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: this code is compiled for AVX-512. Where nothing is smaller the second operand is taken.
+        Self(unsafe { _mm512_min_ps(other.0, self.0) })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: this code is compiled for AVX-512. Where nothing is larger the second operand is taken.
+        Self(unsafe { _mm512_max_ps(other.0, self.0) })
+    }
+
+    #[inline(always)]
+    fn powers_of_two(self) -> [Self; 2] {
+        // SAFETY: this code is compiled for AVX-512.
+        unsafe {
+            let round = _mm512_set1_epi32(math::ROUND.to_bits() as i32);
+            let n = _mm512_sub_epi32(_mm512_castps_si512(self.0), round);
+            let first = _mm512_srai_epi32::<1>(n);
+            let [bias, second] = [_mm512_set1_epi32(127), _mm512_sub_epi32(n, first)];
+            let first = _mm512_slli_epi32::<23>(_mm512_add_epi32(first, bias));
+            let second = _mm512_slli_epi32::<23>(_mm512_add_epi32(second, bias));
+            [Self(_mm512_castsi512_ps(first)), Self(_mm512_castsi512_ps(second))]
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: this code is compiled for AVX-512.
+        unsafe { largest_of_eight(_mm256_max_ps(upper(self.0), _mm512_castps512_ps256(self.0))) }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: this code is compiled for AVX-512.
+        unsafe { sum_of_eight(_mm256_add_ps(_mm512_castps512_ps256(self.0), upper(self.0))) }
+    }
+
+    #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
         let mut values = [0.0; LANES];
         // SAFETY: the array has the size of the store, which needs no alignment.
@@ -188,6 +240,13 @@ impl Lanes for F32x16 {
         unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), halves) };
         bytes
     }
+}
+
+/// The upper eight lanes.
+#[inline(always)]
+fn upper(x: __m512) -> __m256 {
+    // SAFETY: this code is compiled for AVX-512.
+    unsafe { _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x))) }
 }
 
 /// Adds up each of four registers, of whose lanes any two fit into 32 bits together.

@@ -1,7 +1,7 @@
 //! Sixteen floats in four registers.
 
 use crate::lanes::Lanes;
-use crate::math::LANES;
+use crate::math::{self, LANES};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -23,7 +23,30 @@ fn zip(a: F32x16, b: F32x16, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t
     F32x16([f(a0, b0), f(a1, b1), f(a2, b2), f(a3, b3)])
 }
 
+/// The larger one of each pair of lanes, see [`Lanes::max`].
+#[inline(always)]
+fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    // SAFETY: every 64-bit Arm has NEON.
+    unsafe { vbslq_f32(vcgtq_f32(b, a), b, a) }
+}
+
+/// A quarter of [`Lanes::powers_of_two`].
+#[inline(always)]
+fn powers_of_two(shifted: float32x4_t) -> [float32x4_t; 2] {
+    // SAFETY: every 64-bit Arm has NEON.
+    unsafe {
+        let n = vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(math::ROUND.to_bits() as i32));
+        let first = vshrq_n_s32::<1>(n);
+        let [bias, second] = [vdupq_n_s32(127), vsubq_s32(n, first)];
+        let first = vshlq_n_s32::<23>(vaddq_s32(first, bias));
+        let second = vshlq_n_s32::<23>(vaddq_s32(second, bias));
+        [vreinterpretq_f32_s32(first), vreinterpretq_f32_s32(second)]
+    }
+}
+
 impl Lanes for F32x16 {
+    type Narrow = Self;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         // SAFETY: every 64-bit Arm has NEON.
@@ -107,6 +130,47 @@ impl Lanes for F32x16 {
     fn mul(self, other: Self) -> Self {
         // SAFETY: every 64-bit Arm has NEON.
         zip(self, other, |a, b| unsafe { vmulq_f32(a, b) })
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: every 64-bit Arm has NEON.
+        zip(self, other, |a, b| unsafe { vbslq_f32(vcltq_f32(b, a), b, a) })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: every 64-bit Arm has NEON.
+        zip(self, other, larger)
+    }
+
+    #[inline(always)]
+    fn powers_of_two(self) -> [Self; 2] {
+        let [a, b, c, d] = self.0;
+        let [a, b, c, d] = [powers_of_two(a), powers_of_two(b), powers_of_two(c), powers_of_two(d)];
+        [Self([a[0], b[0], c[0], d[0]]), Self([a[1], b[1], c[1], d[1]])]
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        let x = larger(larger(a, c), larger(b, d));
+        // SAFETY: every 64-bit Arm has NEON.
+        unsafe {
+            let x = larger(x, vextq_f32::<2>(x, x));
+            math::max(vgetq_lane_f32::<0>(x), vgetq_lane_f32::<1>(x))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        // SAFETY: every 64-bit Arm has NEON.
+        unsafe {
+            let x = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
+            let x = vaddq_f32(x, vextq_f32::<2>(x, x));
+            vgetq_lane_f32::<0>(x) + vgetq_lane_f32::<1>(x)
+        }
     }
 
     #[inline(always)]
