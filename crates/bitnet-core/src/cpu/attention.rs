@@ -3,7 +3,10 @@
 use super::{kernels::Kernels, threads::Threads};
 use crate::{
     backend::Paged,
-    ops::attention::{Past, attend_all, join, part_len},
+    ops::{
+        attention::{Past, attend_all, join, part_len},
+        cache::BLOCK_LEN,
+    },
 };
 use std::cell::RefCell;
 
@@ -44,9 +47,12 @@ pub(super) fn attention(
         pasts.iter().scan(0, |sum, p| Some(std::mem::replace(sum, *sum + p.chunk_count()))).collect();
     PARTS.with_borrow_mut(|parts| {
         parts.resize(chunks.len() * len, 0.0);
-        threads.for_each_item_mut(parts, len, |task, part| {
-            let (item, chunk) = chunks[task];
-            kernel(query(item), &pasts[item].chunk(chunk), part);
+        let all = parts.len();
+        threads.for_each_columns(parts, all, len, |mut some| {
+            let first = some.range().start / len;
+            for (&(item, chunk), part) in chunks[first..].iter().zip(some.row_mut(0).chunks_exact_mut(len)) {
+                kernel(query(item), &pasts[item].chunk(chunk), part);
+            }
         });
         threads.for_each_item_mut(y, width, |item, y| {
             join(&parts[first[item] * len..][..pasts[item].chunk_count() * len], shape.head_dim, y);
@@ -59,7 +65,8 @@ fn seen(paged: Paged<'_>, token: usize) -> (&[u32], usize) {
     let mut first = 0;
     for span in paged.spans {
         if token < first + span.len {
-            return (span.blocks, span.start + token - first + 1);
+            let end = span.start + token - first + 1;
+            return (&span.blocks[..end.div_ceil(BLOCK_LEN)], end);
         }
         first += span.len;
     }

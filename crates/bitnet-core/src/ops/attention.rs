@@ -98,7 +98,7 @@ pub struct Past<'a> {
     pub cache: &'a [u8],
     /// What they mean.
     pub shape: KvShape,
-    /// Cache blocks of positions 0, 32, 64 ...
+    /// Cache blocks of positions 0, 32, 64 ..., all of which exist.
     pub blocks: &'a [u32],
     /// The kv head.
     pub head: usize,
@@ -134,8 +134,7 @@ impl<'a> Past<'a> {
     #[inline(always)]
     fn block(&self, index: usize) -> Block<'a> {
         let (keys, values) = self.run(index);
-        // Behind a chunk may be what another thread reads.
-        let (next, _) = self.run((index + 1).min(self.blocks().end - 1));
+        let (next, _) = self.run((index + 1).min(self.blocks.len() - 1));
         Block { keys, values, len: (self.end - index * BLOCK_LEN).min(BLOCK_LEN), next }
     }
 }

@@ -205,6 +205,7 @@ impl Storage for Q8_0 {
         let mut sums = [[L::splat(0.0); 2]; N];
         for (g, (codes, scales)) in codes.chunks(GROUP_LEN * BLOCK_LEN).zip(scales).enumerate() {
             prefetch::<L>(block.values, g * GROUP_LEN * BLOCK_LEN, GROUP_LEN * BLOCK_LEN);
+            prefetch::<L>(block.values, q[0].len() * BLOCK_LEN + g * 4 * BLOCK_LEN, 4 * BLOCK_LEN);
             let part = code_sums::<L, N>(codes, &q, g * GROUP_LEN);
             let scales = [L::load_f32(&scales[0]), L::load_f32(&scales[1])];
             for n in 0..N {
@@ -281,6 +282,7 @@ fn code_mix_lanes<L: Lanes, const N: usize, const W: usize>(
     let d = y.len() / N;
     let values = Codes::new(block.values, d);
     let mut sums = load_decayed::<L, N, W>(y, decay, start);
+    prefetch::<L>(block.next, d * BLOCK_LEN + start / GROUP_LEN * 4 * BLOCK_LEN, 4 * BLOCK_LEN);
     for (j, row) in values.codes.chunks_exact(d).take(block.len.min(BLOCK_LEN)).enumerate() {
         prefetch::<L>(block.next, start * BLOCK_LEN + j * W * LANES, W * LANES);
         let row: &[[u8; LANES]; W] = row[start..].as_chunks().0.first_chunk().expect("W vectors of a row");
