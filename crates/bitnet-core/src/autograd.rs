@@ -48,6 +48,7 @@ impl Drop for Record {
 
 /// Marks `y` as made of `inputs`, if one of them is trainable. `make` gives the function from the gradient of `y` to those of
 /// the inputs; what it keeps must be detached.
+#[inline]
 pub(crate) fn record<const N: usize, F>(y: Tensor, inputs: [&Tensor; N], make: impl FnOnce() -> F) -> Tensor
 where
     F: Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static,
@@ -59,6 +60,7 @@ where
 }
 
 /// As [`record`], for any number of inputs.
+#[inline]
 pub(crate) fn record_all<F>(y: Tensor, inputs: &[&Tensor], make: impl FnOnce() -> F) -> Tensor
 where
     F: Fn(&Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,

@@ -1,10 +1,11 @@
 //! The default of every op: bring the operands to the host, run the op there on the reference tier, put the result back.
 
 use crate::{
-    Result,
+    Error, Result,
     backend::{Backend, CodesView},
     device::Device,
     dtype::DType,
+    layout::Layout,
     ops::Codes,
     packed::{PackedTensor, PackedView},
     tensor::Tensor,
@@ -20,12 +21,11 @@ pub fn reference() -> &'static Device {
 
 /// A copy of `x` on the host, with everything that its buffer holds.
 pub(crate) fn fetch<B: Backend + ?Sized>(from: &B, x: View<'_>) -> Result<Tensor> {
-    let whole = x.whole_bytes();
-    let mut bytes = vec![0u8; whole.shape().len()];
-    from.download(whole, &mut bytes)?;
-    let mut copy = Tensor::empty(reference(), whole.shape(), DType::U8)?;
+    let mut bytes = vec![0u8; x.buffer().len()];
+    from.download(x.bytes_at(&Layout::contiguous([bytes.len()])), &mut bytes)?;
+    let mut copy = Tensor::empty(reference(), [bytes.len()], DType::U8)?;
     reference().backend().upload(&bytes, copy.view_mut("fetch")?)?;
-    Ok(copy.viewed(x.layout(), x.dtype()))
+    Ok(copy.viewed(*x.layout(), x.dtype()))
 }
 
 /// A copy of a stored matrix on the host.
@@ -68,6 +68,7 @@ pub(crate) fn run_all<B: Backend + ?Sized, const N: usize>(
 
 /// Puts back everything that the buffer of `y` holds.
 fn put_back<B: Backend + ?Sized>(device: &B, copy: &Tensor, y: ViewMut<'_>) -> Result<()> {
-    let whole = copy.view().whole_bytes();
-    device.upload(whole.as_bytes("host")?, y.into_whole_bytes())
+    let bytes =
+        copy.view().buffer().bytes().ok_or(Error::NotOnHost { op: "host", device: "of the copy".into() })?;
+    device.upload(bytes, y.bytes_at(&Layout::contiguous([bytes.len()])))
 }

@@ -37,9 +37,15 @@ impl Layout {
 
     /// Whether the elements lie in row-major order without holes.
     pub fn is_contiguous(&self) -> bool {
-        let dense = self.shape.contiguous_strides();
-        let mut dims = self.shape.dims().iter().zip(self.strides.dims()).zip(dense.dims());
-        self.shape.is_empty() || dims.all(|((&d, s), want)| d == 1 || s == want)
+        let mut dense = 1usize;
+        for (&dim, &stride) in self.shape.dims().iter().zip(self.strides.dims()).rev() {
+            if dim != 1 && stride != dense {
+                return self.shape.is_empty();
+            }
+            // Beside an extent of zero the others may be as large as they like.
+            dense = dense.saturating_mul(dim);
+        }
+        true
     }
 
     /// The same elements, in the same row-major order, under another shape.

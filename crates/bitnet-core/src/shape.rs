@@ -55,6 +55,11 @@ impl Shape {
         self.dims().last().copied().unwrap_or(1)
     }
 
+    /// Extents of the last two dimensions, which exist.
+    pub(crate) fn last_two(&self) -> [usize; 2] {
+        [self.dims[self.rank - 2], self.dims[self.rank - 1]]
+    }
+
     /// Number of rows when all but the last dimension are folded into one.
     pub fn rows(&self) -> usize {
         self.dims().split_last().map_or(1, |(_, outer)| outer.iter().product())

@@ -12,12 +12,12 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     buffer: &'a Buffer,
-    layout: Layout,
+    layout: &'a Layout,
     dtype: DType,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(buffer: &'a Buffer, layout: Layout, dtype: DType) -> Self {
+    pub(crate) fn new(buffer: &'a Buffer, layout: &'a Layout, dtype: DType) -> Self {
         Self { buffer, layout, dtype }
     }
 
@@ -27,7 +27,7 @@ impl<'a> View<'a> {
     }
 
     /// Where the elements lie.
-    pub fn layout(&self) -> Layout {
+    pub fn layout(&self) -> &'a Layout {
         self.layout
     }
 
@@ -41,14 +41,9 @@ impl<'a> View<'a> {
         self.buffer
     }
 
-    /// The same buffer, read by another layout.
-    pub(crate) fn with_layout(self, layout: Layout) -> Self {
-        Self { layout, ..self }
-    }
-
-    /// Everything that the buffer holds, as bytes.
-    pub(crate) fn whole_bytes(&self) -> View<'a> {
-        View { layout: Layout::contiguous([self.buffer.len()]), dtype: DType::U8, ..*self }
+    /// The bytes of the buffer at a place.
+    pub(crate) fn bytes_at(self, place: &'a Layout) -> Self {
+        View { layout: place, dtype: DType::U8, ..self }
     }
 
     /// The elements of the whole buffer on the host, to be read by the layout.
@@ -84,12 +79,12 @@ impl<'a> View<'a> {
 #[derive(Debug)]
 pub struct ViewMut<'a> {
     buffer: &'a mut Buffer,
-    layout: Layout,
+    layout: &'a Layout,
     dtype: DType,
 }
 
 impl<'a> ViewMut<'a> {
-    pub(crate) fn new(buffer: &'a mut Buffer, layout: Layout, dtype: DType) -> Self {
+    pub(crate) fn new(buffer: &'a mut Buffer, layout: &'a Layout, dtype: DType) -> Self {
         Self { buffer, layout, dtype }
     }
 
@@ -104,19 +99,18 @@ impl<'a> ViewMut<'a> {
     }
 
     /// Where the elements lie.
-    pub fn layout(&self) -> Layout {
+    pub fn layout(&self) -> &'a Layout {
         self.layout
     }
 
     /// Another place in the same buffer.
-    pub(crate) fn with_layout(self, layout: Layout) -> Self {
+    pub(crate) fn with_layout(self, layout: &'a Layout) -> Self {
         Self { layout, ..self }
     }
 
-    /// Everything that the buffer holds, as bytes.
-    pub(crate) fn into_whole_bytes(self) -> Self {
-        let layout = Layout::contiguous([self.buffer.len()]);
-        Self { layout, dtype: DType::U8, ..self }
+    /// The bytes of the buffer at a place.
+    pub(crate) fn bytes_at(self, place: &'a Layout) -> Self {
+        Self { layout: place, dtype: DType::U8, ..self }
     }
 
     /// The elements of the whole buffer on the host, to be written by the layout.
@@ -159,7 +153,7 @@ impl<'a> ViewMut<'a> {
     }
 }
 
-fn byte_range(op: &'static str, layout: Layout, dtype: DType) -> Result<std::ops::Range<usize>> {
+fn byte_range(op: &'static str, layout: &Layout, dtype: DType) -> Result<std::ops::Range<usize>> {
     if !layout.is_contiguous() {
         return Err(Error::NotContiguous { op });
     }
@@ -169,7 +163,7 @@ fn byte_range(op: &'static str, layout: Layout, dtype: DType) -> Result<std::ops
 
 fn contiguous_range<T: Element>(
     op: &'static str,
-    layout: Layout,
+    layout: &Layout,
     dtype: DType,
 ) -> Result<std::ops::Range<usize>> {
     expect_dtype::<T>(op, dtype)?;

@@ -419,7 +419,7 @@ impl Elementwise {
 }
 
 /// Copies into a strided place.
-fn place<T: Element>(x: View<'_>, data: &[T], layout: crate::Layout, y: &mut [T]) {
+fn place<T: Element>(x: View<'_>, data: &[T], layout: &crate::Layout, y: &mut [T]) {
     let mut scratch = Vec::new();
     Walk::new([x.layout(), layout]).tiles(0, x.shape().len(), |_, count, [from, to]| {
         let row = from.gather(data, count, &mut scratch);

@@ -31,7 +31,7 @@ struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// Matrix `index` of a batch.
-    fn of(data: &'a [f32], layout: Layout, mut index: usize) -> Self {
+    fn of(data: &'a [f32], layout: &Layout, mut index: usize) -> Self {
         let shape = layout.shape();
         let (outer, inner) = shape.dims().split_at(shape.rank() - 2);
         let (steps, strides) = layout.strides().split_at(outer.len());

@@ -71,7 +71,7 @@ pub(super) struct Walk<const N: usize> {
 
 impl<const N: usize> Walk<N> {
     /// A walk over layouts of one shape.
-    pub(super) fn new(layouts: [Layout; N]) -> Self {
+    pub(super) fn new(layouts: [&Layout; N]) -> Self {
         let mut walk = Self {
             rank: 0,
             dims: [1; MAX_DIMS],
@@ -189,7 +189,7 @@ mod tests {
     fn places(layouts: [Layout; 2]) -> Vec<[usize; 2]> {
         let len = layouts[0].shape().len();
         let mut found = Vec::new();
-        Walk::new(layouts).tiles(0, len, |position, count, runs| {
+        Walk::new(layouts.each_ref()).tiles(0, len, |position, count, runs| {
             assert_eq!(position, found.len());
             for i in 0..count {
                 found.push(runs.map(|run| run.place(i)));
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn contiguous_operands_are_one_dimension() {
         let layout = Layout::contiguous([4, 5, 6]);
-        let walk = Walk::new([layout, layout]);
+        let walk = Walk::new([&layout, &layout]);
         assert_eq!((walk.rank, walk.dims[0]), (1, 120));
     }
 }

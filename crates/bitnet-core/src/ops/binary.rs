@@ -207,7 +207,7 @@ pub fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let shape = Shape::broadcast(name, a.shape(), b.shape())?;
     let mut y = Tensor::empty(a.device(), shape, a.dtype())?;
     let (x, z) = (a.broadcast_layout(shape)?, b.broadcast_layout(shape)?);
-    a.device().backend().binary(op, x.view(), z.view(), y.view_mut(name)?)?;
+    a.device().backend().binary(op, a.view_as(&x), b.view_as(&z), y.view_mut(name)?)?;
     let result = y.detach();
     Ok(record(y, [a, b], || {
         let (wanted, a, b) = ([a.is_trainable(), b.is_trainable()], a.detach(), b.detach());
@@ -269,7 +269,7 @@ pub fn binary_assign(op: Binary, x: &mut Tensor, y: &Tensor) -> Result<()> {
         let reason = "a trainable tensor is not written in place; detach it first".to_owned();
         return Err(Error::Argument { op: op.name(), reason });
     }
-    let y = y.broadcast_layout(x.shape())?;
+    let layout = y.broadcast_layout(x.shape())?;
     let device = x.device().clone();
-    device.backend().binary_assign(op, x.view_mut(op.name())?, y.view())
+    device.backend().binary_assign(op, x.view_mut(op.name())?, y.view_as(&layout))
 }

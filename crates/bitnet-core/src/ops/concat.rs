@@ -46,7 +46,7 @@ impl Tensor {
     /// Overwrites the elements at `place`, a layout inside this tensor's buffer, with those of `x`.
     pub(crate) fn write_strided(&mut self, place: crate::Layout, x: &Self) -> Result<()> {
         let device = self.device().clone();
-        let dst = self.view_mut("write")?.with_layout(place);
+        let dst = self.view_mut("write")?.with_layout(&place);
         device.backend().copy(x.view(), dst)
     }
 

@@ -50,7 +50,7 @@ pub fn logical(op: Logical, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     let shape = Shape::broadcast(name, a.shape(), b.shape())?;
     let mut y = Tensor::empty(a.device(), shape, DType::Bool)?;
-    let (a, b) = (a.broadcast_layout(shape)?, b.broadcast_layout(shape)?);
-    a.device().backend().logical(op, a.view(), b.view(), y.view_mut(name)?)?;
+    let (x, z) = (a.broadcast_layout(shape)?, b.broadcast_layout(shape)?);
+    a.device().backend().logical(op, a.view_as(&x), b.view_as(&z), y.view_mut(name)?)?;
     Ok(y)
 }

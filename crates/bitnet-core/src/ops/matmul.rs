@@ -32,19 +32,18 @@ fn expect_same_floats(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Extents of the batch, and of the matrix.
-fn parts(x: &Tensor) -> (Shape, usize, usize) {
-    let dims = x.dims();
-    let (batch, matrix) = dims.split_at(dims.len() - 2);
-    (Shape::new(batch), matrix[0], matrix[1])
-}
-
 /// Extents of a batch of matrices.
 fn of_matrices(batch: Shape, rows: usize, cols: usize) -> Shape {
     let (mut dims, rank) = ([cols; MAX_DIMS], batch.rank());
     dims[..rank].copy_from_slice(batch.dims());
     dims[rank] = rows;
     Shape::new(&dims[..rank + 2])
+}
+
+/// Extents that the batches of two operands have together.
+fn batch_of(op: &'static str, a: &Tensor, b: &Tensor) -> Result<Shape> {
+    let [a, b] = [a, b].map(|x| Shape::new(&x.shape().dims()[..x.shape().rank() - 2]));
+    Shape::broadcast(op, a, b)
 }
 
 /// A constant in f32, where the operand is not f32 itself.
@@ -55,18 +54,24 @@ fn widened(x: &Tensor) -> Result<Option<Tensor>> {
 /// As [`matmul`] of at least two dimensions each.
 fn matrices(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let op = "matmul";
-    let ((a_batch, m, k), (b_batch, inner, n)) = (parts(a), parts(b));
+    let ([m, k], [inner, n]) = (a.shape().last_two(), b.shape().last_two());
     if k != inner {
         let expected = b.shape().with(b.shape().rank() - 2, k);
         return Err(Error::Shape { op, expected, got: b.shape() });
     }
-    let batch = Shape::broadcast(op, a_batch, b_batch)?;
     let (x, z) = (widened(a)?, widened(b)?);
     let (x, z) = (x.as_ref().unwrap_or(a), z.as_ref().unwrap_or(b));
-    let mut y = Tensor::empty(a.device(), of_matrices(batch, m, n), DType::F32)?;
-    let x = x.view().with_layout(x.layout().broadcast_to(of_matrices(batch, m, k))?);
-    let z = z.view().with_layout(z.layout().broadcast_to(of_matrices(batch, k, n))?);
-    a.device().backend().matmul(x, z, y.view_mut(op)?)?;
+    let mut y;
+    if a.shape().rank() == 2 && b.shape().rank() == 2 {
+        y = Tensor::empty(a.device(), [m, n], DType::F32)?;
+        a.device().backend().matmul(x.view(), z.view(), y.view_mut(op)?)?;
+    } else {
+        let batch = batch_of(op, a, b)?;
+        y = Tensor::empty(a.device(), of_matrices(batch, m, n), DType::F32)?;
+        let left = x.broadcast_layout(of_matrices(batch, m, k))?;
+        let right = z.broadcast_layout(of_matrices(batch, k, n))?;
+        a.device().backend().matmul(x.view_as(&left), z.view_as(&right), y.view_mut(op)?)?;
+    }
     let y = if a.dtype() == DType::F32 { y } else { y.to_dtype(a.dtype())? };
     Ok(record(y, [a, b], || {
         let (wanted, a, b) = ([a.is_trainable(), b.is_trainable()], a.detach(), b.detach());

@@ -25,7 +25,8 @@ pub fn select(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut y = Tensor::empty(a.device(), shape, a.dtype())?;
     let (c, x, z) =
         (condition.broadcast_layout(shape)?, a.broadcast_layout(shape)?, b.broadcast_layout(shape)?);
-    a.device().backend().select(c.view(), x.view(), z.view(), y.view_mut(op)?)?;
+    let (c, x, z) = (condition.view_as(&c), a.view_as(&x), b.view_as(&z));
+    a.device().backend().select(c, x, z, y.view_mut(op)?)?;
     Ok(record(y, [a, b], || {
         let (condition, a_shape, b_shape) = (condition.clone(), a.shape(), b.shape());
         move |g: &Tensor| {

@@ -94,8 +94,8 @@ impl Tensor {
     }
 
     /// Where the elements lie in the buffer.
-    pub fn layout(&self) -> Layout {
-        self.layout
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Whether the elements lie in row-major order without holes.
@@ -161,7 +161,12 @@ impl Tensor {
 
     /// The tensor for a backend to read.
     pub fn view(&self) -> View<'_> {
-        View::new(&self.buffer, self.layout, self.dtype)
+        View::new(&self.buffer, &self.layout, self.dtype)
+    }
+
+    /// The tensor for a backend to read by another layout.
+    pub(crate) fn view_as<'a>(&'a self, layout: &'a Layout) -> View<'a> {
+        View::new(&self.buffer, layout, self.dtype)
     }
 
     /// The tensor for a backend to write.
@@ -169,10 +174,9 @@ impl Tensor {
     /// # Errors
     /// Where others share the buffer or it is read-only.
     pub fn view_mut(&mut self, op: &'static str) -> Result<ViewMut<'_>> {
-        let (layout, dtype) = (self.layout, self.dtype);
         let buffer =
             Arc::get_mut(&mut self.buffer).filter(|b| b.is_writable()).ok_or(Error::Shared { op })?;
-        Ok(ViewMut::new(buffer, layout, dtype))
+        Ok(ViewMut::new(buffer, &self.layout, self.dtype))
     }
 
     /// The elements of contiguous rows on the host.

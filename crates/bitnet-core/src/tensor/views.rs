@@ -1,7 +1,8 @@
 //! Views: other shapes of the same elements, without a copy.
 
 use super::Tensor;
-use crate::{Axes, Result, Shape, autograd::record, axes::resolve};
+use crate::{Axes, Layout, Result, Shape, autograd::record, axes::resolve};
+use std::borrow::Cow;
 
 impl Tensor {
     /// The same elements in the same row-major order under another shape.
@@ -130,9 +131,12 @@ impl Tensor {
         Ok(record(y, [self], || move |g: &Self| Ok([Some(g.sum_to(from)?)])))
     }
 
-    /// As [`Tensor::broadcast_to`], a constant.
-    pub(crate) fn broadcast_layout(&self, shape: Shape) -> Result<Self> {
-        Ok(self.with_layout(self.layout().broadcast_to(shape)?))
+    /// Where the elements lie when they are repeated as by [`Tensor::broadcast_to`].
+    pub(crate) fn broadcast_layout(&self, shape: Shape) -> Result<Cow<'_, Layout>> {
+        if self.shape() == shape {
+            return Ok(Cow::Borrowed(self.layout()));
+        }
+        Ok(Cow::Owned(self.layout().broadcast_to(shape)?))
     }
 
     /// The entries where two dimensions have the same index, as one dimension in place of the first.

@@ -58,7 +58,7 @@ impl PartialScreen {
                 let codes = codes.view_mut(op)?;
                 let layout = codes.layout().narrow(0, done / CODE_ROWS, rows.div_ceil(CODE_ROWS))?;
                 let weight = self.weight.narrow(done, rows)?;
-                weight.device().backend().screen(weight.view(), codes.with_layout(layout), &mut figures)?;
+                weight.device().backend().screen(weight.view(), codes.with_layout(&layout), &mut figures)?;
                 figures
             }
             Rows::Stored => q6_k::figures(&self.weight, done, rows)?,
