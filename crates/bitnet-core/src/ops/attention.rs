@@ -139,7 +139,7 @@ impl<'a> Past<'a> {
     }
 }
 
-/// Numbers that [`attend`] writes for a chunk with query heads of `width` elements together: `[G, D]` sums of weighted values, `[G]` maxima of
+/// Numbers that attention writes for a chunk with query heads of `width` elements together: `[G, D]` sums of weighted values, `[G]` maxima of
 /// scores, `[G]` sums of weights.
 pub fn part_len(width: usize, head_dim: usize) -> usize {
     width + 2 * (width / head_dim)

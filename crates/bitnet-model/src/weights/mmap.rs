@@ -7,6 +7,8 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
 use memmap2::{Mmap, MmapMut};
@@ -77,6 +79,9 @@ fn load(mut file: File, mode: LoadMode) -> std::io::Result<Bytes> {
             let len = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
             // Memory of its own, but aligned to pages as a mapped file is.
             let mut bytes = MmapMut::map_anon(len)?;
+            // In large pages weights are read faster; a system without them refuses, which changes nothing else.
+            #[cfg(target_os = "linux")]
+            bytes.advise(Advice::HugePage).ok();
             file.read_exact(&mut bytes)?;
             Bytes::Read(bytes.make_read_only()?)
         }
