@@ -113,11 +113,11 @@ pub(crate) fn dots<L: Lanes>(rows: &[i8], x: ArrangedTokens<'_>, sums: &mut [i64
     }
     let tiles = tokens.div_ceil(L::CODE_TOKENS);
     let (lines, stride) = if L::follows_streams() { (CODE_ROWS / 2, 128) } else { (CODE_ROWS, 64) };
-    let stream = Ahead { from: rows.as_ptr().cast(), lines, stride };
     for (four, sums) in rows.chunks(CODE_ROWS * width).zip(sums.chunks_mut(CODE_ROWS * tokens)) {
         let from = four.as_ptr().cast::<u8>();
         let next = if tokens <= 2 {
-            Ahead { from: from.wrapping_add(AHEAD), ..stream }
+            // With so few the rows are read faster than they are multiplied: one stream.
+            Ahead { from: from.wrapping_add(AHEAD), lines, stride }
         } else {
             // The rows that come next, a share of them with every tile.
             Ahead { from: from.wrapping_add(four.len()), lines: CODE_ROWS.div_ceil(tiles), stride: 64 }
