@@ -34,8 +34,13 @@ pub(super) fn attention(
         Past { cache, shape, blocks, head: item % shape.heads, start: 0, end }
     };
     let query = |item: usize| &q[item * width..][..width];
-    let items = y.len() / width;
-    let pasts: Vec<_> = if items < ITEMS * threads.len() { (0..items).map(past).collect() } else { vec![] };
+    let items = y.len().checked_div(width).unwrap_or(0);
+    if items == 0 {
+        return;
+    }
+    // None where items are many.
+    let few = if items < ITEMS * threads.len() { items } else { 0 };
+    let pasts: Vec<_> = (0..few).map(past).collect();
     if pasts.iter().all(|past| past.chunk_count() <= 1) {
         return threads.for_each_item_mut(y, width, |item, y| {
             PARTS.with_borrow_mut(|parts| attend_all(kernel, query(item), past(item), parts, y));
@@ -76,7 +81,7 @@ fn seen(paged: Paged<'_>, token: usize) -> (&[u32], usize) {
 #[cfg(test)]
 mod tests {
     use crate::{
-        Device, Tensor,
+        DType, Device, Tensor,
         ops::{
             PagedSpan, attention,
             cache::{BLOCK_LEN, CacheType, KvLayer, KvShape},
@@ -120,6 +125,16 @@ mod tests {
             for together in [true, false] {
                 assert!(bits(threads, together, &positions) == expected, "{threads} threads, {together}");
             }
+        }
+    }
+
+    #[test]
+    fn no_tokens_have_no_attention() {
+        let device = Device::open("cpu", Some(2)).unwrap();
+        let cache = KvLayer::new(&device, 1, SHAPE).unwrap();
+        for (heads, shape) in [(6, [0, 6, 16]), (0, [0, 0, 16])] {
+            let q = Tensor::zeros(&device, [0, heads, 16], DType::F32).unwrap();
+            assert_eq!(attention(&q, &[], &cache).unwrap().dims(), shape);
         }
     }
 
