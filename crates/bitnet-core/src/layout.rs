@@ -25,6 +25,11 @@ impl Layout {
         self.shape
     }
 
+    /// Extents as a slice, outermost first.
+    pub fn dims(&self) -> &[usize] {
+        self.shape.dims()
+    }
+
     /// Distance between neighbours along each dimension.
     pub fn strides(&self) -> &[usize] {
         self.strides.dims()
@@ -112,8 +117,8 @@ impl Layout {
             let reason = format!("{} axes for {rank} dimensions", order.len());
             return Err(Error::Argument { op: "permute", reason });
         }
-        let pick = |from: &Shape| Shape::new(&order.iter().map(|&i| from.dims()[i]).collect::<Vec<_>>());
-        Ok(Self { shape: pick(&self.shape), strides: pick(&self.strides), offset: self.offset })
+        let (shape, strides) = (self.shape.permute(order), self.strides.permute(order));
+        Ok(Self { shape, strides, offset: self.offset })
     }
 
     /// The elements repeated along new outer dimensions and dimensions of extent 1, by NumPy's rules.
@@ -162,11 +167,8 @@ impl Layout {
         if dim > rank || rank == MAX_DIMS {
             return Err(Error::Axis { op: "unsqueeze", axis: dim as isize, rank });
         }
-        let insert = |from: &Shape| {
-            let (outer, inner) = from.dims().split_at(dim);
-            Shape::new(&[outer, &[1], inner].concat())
-        };
-        Ok(Self { shape: insert(&self.shape), strides: insert(&self.strides), offset: self.offset })
+        let (shape, strides) = (self.shape.insert(dim, 1), self.strides.insert(dim, 1));
+        Ok(Self { shape, strides, offset: self.offset })
     }
 
     /// Without dimension `dim`, whose extent is 1.
@@ -215,13 +217,11 @@ impl Layout {
     /// Where the dimension does not exist or the range lies outside it.
     pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Self> {
         let extent = self.shape.dims().get(dim).copied().unwrap_or(0);
-        let mut dims = self.shape.dims().to_vec();
-        if dim >= dims.len() || start.checked_add(len).is_none_or(|end| end > extent) {
+        if dim >= self.shape.rank() || start.checked_add(len).is_none_or(|end| end > extent) {
             return Err(Error::Range { op: "narrow", start, len, extent });
         }
-        dims[dim] = len;
         let offset = self.offset + start * self.strides.dims()[dim];
-        Ok(Self { shape: Shape::new(&dims), strides: self.strides, offset })
+        Ok(Self { shape: self.shape.with(dim, len), strides: self.strides, offset })
     }
 }
 

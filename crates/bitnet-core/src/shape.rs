@@ -73,8 +73,30 @@ impl Shape {
 
     /// Without dimension `dim`, which exists.
     pub(crate) fn without(&self, dim: usize) -> Self {
+        let mut dims = [1; MAX_DIMS];
         let (outer, inner) = self.dims().split_at(dim);
-        Self::new(&[outer, &inner[1..]].concat())
+        dims[..dim].copy_from_slice(outer);
+        dims[dim..self.rank - 1].copy_from_slice(&inner[1..]);
+        Self { dims, rank: self.rank - 1 }
+    }
+
+    /// With a dimension before dimension `dim`; there is room for one.
+    pub(crate) fn insert(&self, dim: usize, extent: usize) -> Self {
+        let mut dims = [1; MAX_DIMS];
+        let (outer, inner) = self.dims().split_at(dim);
+        dims[..dim].copy_from_slice(outer);
+        dims[dim] = extent;
+        dims[dim + 1..=self.rank].copy_from_slice(inner);
+        Self { dims, rank: self.rank + 1 }
+    }
+
+    /// The dimensions in another order, a permutation of them.
+    pub(crate) fn permute(&self, order: &[usize]) -> Self {
+        let mut dims = [1; MAX_DIMS];
+        for (dim, &from) in dims.iter_mut().zip(order) {
+            *dim = self.dims()[from];
+        }
+        Self { dims, rank: self.rank }
     }
 
     /// The shape that two operands have together, by NumPy's rules: aligned at the last dimension, extents of 1 repeat.

@@ -101,7 +101,7 @@ fn files_of_torch_are_read_bit_by_bit() {
 fn a_strided_view_is_written_in_its_own_order() {
     let x = Tensor::from_slice(&cpu(), [2, 3], &[1i32, 2, 3, 4, 5, 6]).unwrap().permute(&[1, 0]).unwrap();
     let copy = npy::from_bytes(&cpu(), &npy::to_bytes(&x).unwrap()).unwrap();
-    assert_eq!((copy.dims(), copy.to_vec::<i32>().unwrap()), (vec![3, 2], vec![1, 4, 2, 5, 3, 6]));
+    assert_eq!((copy.dims(), copy.to_vec::<i32>().unwrap()), (&[3, 2][..], vec![1, 4, 2, 5, 3, 6]));
 }
 
 #[test]

@@ -18,7 +18,7 @@ impl Matrices {
     /// Reads `a: [..., rows, cols]`.
     pub(crate) fn read(op: &'static str, a: &Tensor) -> Result<Self> {
         let dims = a.dims();
-        let [batch @ .., rows, cols] = &dims[..] else {
+        let [batch @ .., rows, cols] = dims else {
             return Err(Error::NotMatrices { op, got: a.shape() });
         };
         let values = widen(op, a, *rows * *cols, *cols)?;

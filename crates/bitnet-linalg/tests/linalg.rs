@@ -112,7 +112,7 @@ fn with_positive_diagonal(r: &Tensor) -> Tensor {
             values.extend(row.iter().map(|x| (x * sign) as f32));
         }
     }
-    tensor(&r.dims(), &values)
+    tensor(r.dims(), &values)
 }
 
 #[test]
@@ -234,11 +234,11 @@ fn matrices_without_elements_are_as_in_numpy() {
     for (m, n) in [(0, 3), (3, 0), (0, 0)] {
         let a = none(&[2, m, n]);
         let (q, r) = linalg::qr(&a).unwrap();
-        assert_eq!((q.dims(), r.dims()), (vec![2, m, 0], vec![2, 0, n]));
+        assert_eq!((q.dims(), r.dims()), (&[2, m, 0][..], &[2, 0, n][..]));
         let (u, s, vt) = linalg::svd(&a).unwrap();
-        assert_eq!((u.dims(), s.dims(), vt.dims()), (vec![2, m, 0], vec![2, 0], vec![2, 0, n]));
+        assert_eq!((u.dims(), s.dims(), vt.dims()), (&[2, m, 0][..], &[2, 0][..], &[2, 0, n][..]));
         let (p, l, u) = linalg::lu(&a).unwrap();
-        assert_eq!((p.dims(), l.dims(), u.dims()), (vec![2, m, m], vec![2, m, 0], vec![2, 0, n]));
+        assert_eq!((p.dims(), l.dims(), u.dims()), (&[2, m, m][..], &[2, m, 0][..], &[2, 0, n][..]));
         assert_eq!(linalg::pinv(&a, None).unwrap().dims(), [2, n, m]);
         assert_eq!(numbers(&linalg::matrix_rank(&a, None).unwrap()), [0., 0.]);
         assert_eq!(numbers(&linalg::matrix_norm(&a, MatrixNorm::Two).unwrap()), [0., 0.]);

@@ -114,7 +114,7 @@ fn take(tensors: &mut BTreeMap<String, Tensor>, name: &str, shape: &[usize]) -> 
         return Ok(found);
     }
     let (expected, got) = (shape.to_vec(), found.dims());
-    Err(bitnet_model::Error::TensorShape { name: name.into(), expected, got })
+    Err(bitnet_model::Error::TensorShape { name: name.into(), expected, got: got.to_vec() })
 }
 
 /// What a run computes with.

@@ -63,7 +63,7 @@ pub fn to_bytes(tensors: &[(&str, &Tensor)]) -> Result<Vec<u8>> {
     }
     let bytes = tensors.iter().map(|(_, x)| bytes_of(x)).collect::<Result<Vec<_>>>()?;
     let view = |((name, x), bytes): (&(&str, &Tensor), _)| {
-        Ok((name.to_string(), TensorView::new(dtype_of(x.dtype()), x.dims(), bytes)?))
+        Ok((name.to_string(), TensorView::new(dtype_of(x.dtype()), x.dims().to_vec(), bytes)?))
     };
     let views = tensors.iter().zip(bytes.iter().map(Vec::as_slice)).map(view);
     let views = views.collect::<Result<Vec<_>, SafeTensorError>>().map_err(InterchangeError::from)?;

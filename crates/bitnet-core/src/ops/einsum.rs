@@ -135,7 +135,7 @@ fn repeated(letters: &[char]) -> Option<(usize, usize)> {
 fn extents(terms: &[Term]) -> Result<impl Fn(char) -> usize + use<>> {
     let mut known: Vec<(char, usize)> = Vec::new();
     for term in terms {
-        for (&letter, &extent) in term.letters.iter().zip(&term.x.dims()) {
+        for (&letter, &extent) in term.letters.iter().zip(term.x.dims()) {
             match known.iter_mut().find(|(c, _)| *c == letter) {
                 Some((_, other)) if *other == extent || extent == 1 => {}
                 Some((_, other)) if *other == 1 => *other = extent,

@@ -74,8 +74,8 @@ impl Tensor {
     }
 
     /// Extents as a slice, outermost first.
-    pub fn dims(&self) -> Vec<usize> {
-        self.shape().dims().to_vec()
+    pub fn dims(&self) -> &[usize] {
+        self.layout.dims()
     }
 
     /// Element type.

@@ -51,7 +51,7 @@ pub fn save(path: &Path, x: &Tensor) -> Result<()> {
 pub fn to_bytes(x: &Tensor) -> Result<Vec<u8>> {
     let descr = Descr::of(x.dtype())
         .ok_or(InterchangeError::NoEquivalent { format: "the .npy format", dtype: x.dtype() })?;
-    let mut bytes = Header { descr, fortran_order: false, shape: x.dims() }.to_bytes();
+    let mut bytes = Header { descr, fortran_order: false, shape: x.dims().to_vec() }.to_bytes();
     bytes.extend(bytes_of(x)?);
     Ok(bytes)
 }
