@@ -140,7 +140,6 @@ impl Lanes for F32x16 {
 
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        // SAFETY: every 64-bit Arm has NEON.
         zip(self, other, larger)
     }
 
