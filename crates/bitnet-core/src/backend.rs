@@ -1,50 +1,23 @@
 //! What a device must do. Every op has a default that runs the reference tier on the host, so that a new backend is
 //! correct before it is fast; what it leaves to the default is counted.
 
+mod operands;
+
+pub use operands::{Activations, CodesMut, CodesView, Paged};
+
 use crate::{
-    Result,
+    Error, Result,
     device::ThreadCounts,
     host,
     memory::RawAlloc,
     ops::{
-        Adam, Binary, Compare, Glu, LargestBounds, Logical, PagedSpan, Reduce, RowFigures, ScreenView,
-        SplitTokens, TokenCodes, TokenFigures, Unary, cache::KvShape,
+        Adam, Binary, Compare, Glu, LargestBounds, Logical, Reduce, RowFigures, ScreenView, SplitTokens,
+        TokenCodes, TokenFigures, Unary,
     },
     packed::PackedView,
     view::{View, ViewMut},
 };
 use bitnet_quant::Format;
-
-/// Activations quantized per token, to read. `C'` is the number of columns padded to whole weight blocks.
-#[derive(Clone, Copy, Debug)]
-pub struct CodesView<'a> {
-    /// `[T, C']` i8 codes, zero behind the last column.
-    pub codes: View<'a>,
-    /// `[T]` f32 factors 127/absmax that the codes were multiplied by.
-    pub scales: View<'a>,
-    /// `[T]` i32 sums of each row of codes.
-    pub sums: View<'a>,
-}
-
-/// Activations quantized per token, to write. Shapes as in [`CodesView`].
-#[derive(Debug)]
-pub struct CodesMut<'a> {
-    /// `[T, C']` i8 codes.
-    pub codes: ViewMut<'a>,
-    /// `[T]` f32 factors.
-    pub scales: ViewMut<'a>,
-    /// `[T]` i32 sums.
-    pub sums: ViewMut<'a>,
-}
-
-/// Which positions of a paged cache the tokens of a batch stand at.
-#[derive(Clone, Copy, Debug)]
-pub struct Paged<'a> {
-    /// One entry a sequence; their tokens lie one after the other.
-    pub spans: &'a [PagedSpan<'a>],
-    /// Heads and storage of the cache.
-    pub shape: KvShape,
-}
 
 /// A device. Shapes: `T` tokens, `C` columns, `H` query heads, `K` kv heads, `D` head dim, `O` outputs.
 ///
@@ -161,13 +134,19 @@ pub trait Backend: RawAlloc {
         })
     }
 
-    /// Absmax int8 codes of each row of `x: [T, C]`.
+    /// Absmax int8 codes of each row of `x`, or of what is made of it: `[T, C]`.
     ///
     /// # Errors
     /// Where the device fails.
-    fn quantize_activation(&self, x: View<'_>, y: CodesMut<'_>) -> Result<()> {
+    fn quantize_activation(&self, x: Activations<'_>, y: CodesMut<'_>) -> Result<()> {
         host::run_all(self, [y.codes, y.scales, y.sums], |cpu, [codes, scales, sums]| {
-            cpu.quantize_activation(host::fetch(self, x)?.view(), CodesMut { codes, scales, sums })
+            let up = x.glu.map(|(kind, up)| Ok::<_, Error>((kind, host::fetch(self, up)?))).transpose()?;
+            let weight = x.norm.map(|(w, eps)| Ok::<_, Error>((host::fetch(self, w)?, eps))).transpose()?;
+            let glu = up.as_ref().map(|(kind, up)| (*kind, up.view()));
+            let norm = weight.as_ref().map(|(w, eps)| (w.view(), *eps));
+            let x = host::fetch(self, x.x)?;
+            let x = Activations { x: x.view(), glu, norm };
+            cpu.quantize_activation(x, CodesMut { codes, scales, sums })
         })
     }
 
@@ -180,6 +159,25 @@ pub trait Backend: RawAlloc {
             let codes = host::fetch_codes(self, x)?;
             cpu.bit_matmul(codes.view(), host::fetch_packed(self, weight)?.view(), y)
         })
+    }
+
+    /// As [`bit_matmul`](Self::bit_matmul), added to `y`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn bit_matmul_add(&self, x: CodesView<'_>, weight: PackedView<'_>, y: ViewMut<'_>) -> Result<()> {
+        host::run(self, y, |cpu, y| {
+            let codes = host::fetch_codes(self, x)?;
+            cpu.bit_matmul_add(codes.view(), host::fetch_packed(self, weight)?.view(), y)
+        })
+    }
+
+    /// [`bit_matmul`](Self::bit_matmul) of several matrices with the same codes.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn bit_matmul_all(&self, x: CodesView<'_>, products: Vec<(PackedView<'_>, ViewMut<'_>)>) -> Result<()> {
+        products.into_iter().try_for_each(|(weight, y)| self.bit_matmul(x, weight, y))
     }
 
     /// Whether products with one token are faster from a copy of a ternary matrix in [triples](crate::ops::triples), which
@@ -226,7 +224,7 @@ pub trait Backend: RawAlloc {
         host::run(self, x, |cpu, x| cpu.add_assign(x, host::fetch(self, y)?.view()))
     }
 
-    /// Writes `k, v: [T, K, D]` of every token to its slot of the cache (u8, see [`KvShape`]).
+    /// Writes `k, v: [T, K, D]` of every token to its slot of the cache (u8, see [`KvShape`](crate::ops::cache::KvShape)).
     ///
     /// # Errors
     /// Where the device fails.

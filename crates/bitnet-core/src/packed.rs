@@ -75,19 +75,20 @@ impl PackedTensor {
         let data = self.data.view().as_slice::<u8>(op)?;
         let mut packed = Tensor::empty(self.device(), [triples::bytes(self.rows, cols)], DType::U8)?;
         let out = packed.view_mut(op)?.into_slice::<u8>(op)?;
-        let mut codes = vec![0; triples::ROWS * cols];
         let blocks = data.chunks(triples::ROWS * row_bytes).zip(out.chunks_mut(triples::bytes(1, cols)));
         for (i, (rows, block)) in blocks.enumerate() {
-            let codes = &mut codes[..rows.len() / row_bytes * cols];
-            for (row, codes) in rows.chunks(row_bytes).zip(codes.chunks_mut(cols)) {
-                triples::stored_codes(row, codes);
+            if triples::pack_rows(rows, cols, block) {
+                continue;
             }
-            if let Some(code) = codes.iter().position(|&code| code == 3) {
-                let row = i * triples::ROWS + code / cols;
-                let byte = row * row_bytes + triples::byte_of(code % cols);
-                return Err(bitnet_quant::Error::Code { format: self.format, byte }.into());
+            let mut codes = vec![0; cols];
+            for (row, bytes) in rows.chunks(row_bytes).enumerate() {
+                triples::stored_codes(bytes, &mut codes);
+                if let Some(column) = codes.iter().position(|&code| code == 3) {
+                    let byte = (i * triples::ROWS + row) * row_bytes + triples::byte_of(column);
+                    return Err(bitnet_quant::Error::Code { format: self.format, byte }.into());
+                }
             }
-            triples::pack(codes, cols, block);
+            unreachable!("a block that is not ternary has a code of 3");
         }
         self.triples = Some(packed);
         Ok(())

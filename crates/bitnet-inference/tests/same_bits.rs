@@ -68,6 +68,24 @@ fn logits_do_not_depend_on_how_they_are_computed() {
     }
 }
 
+/// Attention shares pasts of more than 256 positions in chunks.
+#[test]
+fn logits_of_long_contexts_do_not_depend_on_how_they_are_computed() {
+    let tokens = prompt(2, 700);
+    for storage in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
+        let reference = Device::open("cpu/scalar", Some(1)).unwrap();
+        let golden = chunked(&mut model(&reference, storage), &tokens, tokens.len(), 0);
+        for tier in Kernels::available() {
+            let device = Device::open(&format!("cpu/{}", tier.name), Some(3)).unwrap();
+            let mut model = model(&device, storage);
+            for chunk in [1, 97, tokens.len()] {
+                let what = format!("{storage:?}, {}, chunks of {chunk}", tier.name);
+                assert_same(&chunked(&mut model, &tokens, chunk, 5), &golden, &what);
+            }
+        }
+    }
+}
+
 #[test]
 fn logits_do_not_depend_on_the_company_of_other_sequences() {
     let device = Device::open("auto", Some(2)).unwrap();

@@ -5,7 +5,7 @@ use crate::{
     batch::Batch,
     config::Config,
     kv::KvCache,
-    layers::{Attention, AttentionStates, Linear, Mlp, RmsNorm, Rope, Rotation, Table},
+    layers::{Attention, AttentionStates, Linear, LinearInput, Mlp, RmsNorm, Rope, Rotation, Table},
     sparsity::Watch,
 };
 use bitnet_core::{
@@ -64,8 +64,13 @@ impl Layer {
         cache: Option<&mut crate::kv::KvLayer>,
         watch: impl FnOnce(&Codes) -> Result<()>,
     ) -> Result<Tensor> {
-        let states = self.attention.states(&self.input_layernorm.forward(&x)?, rotation)?;
+        let states = self.states(&x, rotation)?;
         self.step(x, &states, spans, cache, watch)
+    }
+
+    /// Queries, keys and values of `x: [T, C]`.
+    fn states(&self, x: &Tensor, rotation: &Rotation) -> Result<AttentionStates> {
+        self.attention.states(&LinearInput::normed(x, Some(&self.input_layernorm)), rotation)
     }
 
     /// As [`Layer::watched`], given queries, keys and values.
@@ -77,9 +82,12 @@ impl Layer {
         cache: Option<&mut crate::kv::KvLayer>,
         watch: impl FnOnce(&Codes) -> Result<()>,
     ) -> Result<Tensor> {
-        let x = ops::add_to(x, &self.attention.mix(states, spans, cache)?)?;
-        let y = self.mlp.watched(&self.post_attention_layernorm.forward(&x)?, watch)?;
-        ops::add_to(x, &y)
+        let x = self.attention.mix_add(x, states, spans, cache)?;
+        let hidden = self.mlp.hidden(&LinearInput::normed(&x, Some(&self.post_attention_layernorm)))?;
+        if self.mlp.down.takes_codes() {
+            watch(hidden.codes()?)?;
+        }
+        self.mlp.down.forward_add(x, &hidden)
     }
 }
 
@@ -251,7 +259,7 @@ impl Decoder {
         for (i, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| cache.layer_mut(i));
             x = if seen == Some(i) {
-                let states = layer.attention.states(&layer.input_layernorm.forward(&x)?, &rotation)?;
+                let states = layer.states(&x, &rotation)?;
                 let y = layer.step(x, &states, &spans, cache, |_| Ok(()))?;
                 found = Some(states);
                 y

@@ -41,11 +41,49 @@ pub fn quantize(x: &[f32], codes: &mut [i8]) -> RowCodes {
     RowCodes { scale, sum }
 }
 
+/// As [`quantize`] of the row `x * factor * weight`, each product rounded, without writing it down. `x, weight: [C]`, `codes: [C']`.
+///
+/// # Panics
+/// Where `codes` or `weight` is shorter than `x`.
+#[inline(always)]
+pub fn quantize_scaled(x: &[f32], factor: f32, weight: &[f32], codes: &mut [i8]) -> RowCodes {
+    let weight = &weight[..x.len()];
+    let mut absmax = 0;
+    for (x, w) in x.iter().zip(weight) {
+        absmax = magnitude(x * factor * w).max(absmax);
+    }
+    let scale = scale_of(absmax);
+    let (codes, padding) = codes.split_at_mut(x.len());
+    padding.fill(0);
+    if !has_codes(scale) {
+        codes.fill(0);
+        return RowCodes { scale, sum: 0 };
+    }
+    let mut sum = 0;
+    for ((code, x), w) in codes.iter_mut().zip(x).zip(weight) {
+        let n = nearest(x * factor * w * scale);
+        *code = n as i8;
+        sum += n;
+    }
+    RowCodes { scale, sum }
+}
+
 /// Factor 127/absmax of a row.
 #[inline(always)]
 fn scale(x: &[f32]) -> f32 {
-    // As integers the magnitudes keep their order and NaN is the largest: it reaches the scale and so the output.
-    let absmax = f32::from_bits(x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max)));
+    scale_of(x.iter().fold(0, |max, x| magnitude(*x).max(max)))
+}
+
+/// Bits of |x|. As integers the magnitudes keep their order and NaN is the largest: it reaches the scale and so the output.
+#[inline(always)]
+fn magnitude(x: f32) -> u32 {
+    x.to_bits() & 0x7fff_ffff
+}
+
+/// Factor 127/absmax, given the bits of absmax.
+#[inline(always)]
+fn scale_of(absmax: u32) -> f32 {
+    let absmax = f32::from_bits(absmax);
     (1.0 / if absmax < MIN_ABSMAX { MIN_ABSMAX } else { absmax }) * 127.0
 }
 
@@ -101,6 +139,24 @@ mod tests {
         assert!(codes.iter().zip(&y).all(|(&code, &y)| f32::from(code) / row.scale == y));
         fake_quantize(&[1.0, f32::NAN], &mut y[..2]);
         assert!(y[0].is_nan());
+    }
+
+    #[test]
+    fn a_row_is_scaled_as_if_it_were_written_down() {
+        let x: Vec<f32> = (0..100).map(|i| (i as f32 * 0.37).sin() * 9.0).collect();
+        let weight: Vec<f32> = (0..100).map(|i| (i as f32 * 1.7).cos()).collect();
+        for factor in [0.3, 1e-42, f32::INFINITY, f32::NAN] {
+            let scaled: Vec<f32> = x.iter().zip(&weight).map(|(x, w)| x * factor * w).collect();
+            let (mut expected, mut got) = ([1i8; 128], [2i8; 128]);
+            let rows = [quantize(&scaled, &mut expected), quantize_scaled(&x, factor, &weight, &mut got)];
+            assert_eq!(got, expected);
+            assert_eq!(
+                rows[0].scale.to_bits() << 1,
+                rows[1].scale.to_bits() << 1,
+                "but for the sign of a NaN"
+            );
+            assert_eq!(rows[0].sum, rows[1].sum);
+        }
     }
 
     #[test]

@@ -8,34 +8,29 @@ use super::{
     partition::ColumnsMut,
     rows::Rows,
     screen::Screening,
+    ternary::Ternary,
     threads::Threads,
     training::Training,
-    triples,
 };
 use crate::{
     Error, Result,
-    backend::{Backend, CodesMut, CodesView, Paged},
+    backend::{Activations, Backend, CodesMut, CodesView, Paged},
     device::ThreadCounts,
     memory::{self, Host, RawAlloc, RawMem},
     ops::{
         Adam, Binary, Compare, Glu, LargestBounds, Logical, Reduce, RowFigures, ScreenView, SplitTokens,
-        TokenCodes, TokenFigures, Unary,
-        bit_matmul::{CodeRows, TernaryRows},
-        cache::BLOCK_LEN,
+        TokenCodes, TokenFigures, Unary, cache::BLOCK_LEN,
     },
-    packed::{PackedView, padded_cols},
+    packed::PackedView,
     view::{View, ViewMut},
 };
 use bitnet_quant::Format;
-use std::{
-    ops::Range,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Elements of an elementwise op that are worth a thread of their own.
 const ELEMENTS: usize = 16_384;
 /// Rows of a matrix are shared in multiples of this, so that kernels see whole tiles and threads write lines of their own.
-const ROW_TILE: usize = 32;
+pub(super) const ROW_TILE: usize = 32;
 /// Bytes of rows that are worth a claim.
 const CLAIM: usize = 32 << 10;
 /// Rows that are dequantized at a time where no kernel computes with the stored format.
@@ -91,6 +86,10 @@ impl CpuBackend {
 
     fn screening(&self, tokens: usize) -> Screening {
         Screening { kernels: self.kernels, threads: self.team(tokens) }
+    }
+
+    fn ternary(&self, tokens: usize) -> Ternary {
+        Ternary { kernels: self.kernels, threads: self.team(tokens) }
     }
 
     fn training(&self) -> Training {
@@ -226,26 +225,8 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn quantize_activation(&self, x: View<'_>, y: CodesMut<'_>) -> Result<()> {
-        let op = "quantize_activation";
-        let width = x.shape().last();
-        let x = x.as_slice::<f32>(op)?;
-        let codes = y.codes.into_slice::<i8>(op)?;
-        let scales = y.scales.into_slice::<f32>(op)?;
-        let sums = y.sums.into_slice::<i32>(op)?;
-        let padded = padded_cols(width);
-        let grain = ELEMENTS.div_ceil(width.max(1));
-        self.team(scales.len()).for_each_row3(
-            (codes, padded),
-            (scales, 1),
-            (sums, 1),
-            grain,
-            |row, codes, scale, sum| {
-                let quantized = (self.kernels.quantize_activation)(&x[row * width..][..width], codes);
-                (scale[0], sum[0]) = (quantized.scale, quantized.sum);
-            },
-        );
-        Ok(())
+    fn quantize_activation(&self, x: Activations<'_>, y: CodesMut<'_>) -> Result<()> {
+        self.ternary(x.x.shape().rows()).quantize(x, y)
     }
 
     fn takes_triples(&self) -> bool {
@@ -253,29 +234,15 @@ impl Backend for CpuBackend {
     }
 
     fn bit_matmul(&self, x: CodesView<'_>, weight: PackedView<'_>, y: ViewMut<'_>) -> Result<()> {
-        let op = "bit_matmul";
-        let bytes = weight.data.as_slice::<u8>(op)?;
-        let scales = weight.scales.ok_or(Error::Format { op, format: weight.format })?.as_slice::<f32>(op)?;
-        let x = CodeRows {
-            codes: x.codes.as_slice(op)?,
-            scales: x.scales.as_slice(op)?,
-            sums: x.sums.as_slice(op)?,
-        };
-        let row_bytes = padded_cols(weight.cols) / 4;
-        let threads = self.team(x.scales.len());
-        if let ([_], Some(copy), Some(dots)) = (x.scales, weight.triples, self.kernels.triple_dots) {
-            let copy = TernaryRows { bytes: copy.as_slice(op)?, scales };
-            triples::product((self.kernels, dots, &threads), copy, weight.cols, x, y.into_slice(op)?);
-            return Ok(());
-        }
-        let grain = claim(row_bytes, weight.rows, threads.len());
-        threads.for_each_columns(y.into_slice(op)?, weight.rows, grain, |mut y| {
-            let Range { start, end } = y.range();
-            let bytes = &bytes[start * row_bytes..end * row_bytes];
-            let scales = if scales.len() == 1 { scales } else { &scales[start..end] };
-            (self.kernels.bit_matmul)(TernaryRows { bytes, scales }, x, &mut y);
-        });
-        Ok(())
+        self.bit_matmul_all(x, vec![(weight, y)])
+    }
+
+    fn bit_matmul_add(&self, x: CodesView<'_>, weight: PackedView<'_>, y: ViewMut<'_>) -> Result<()> {
+        self.ternary(x.tokens()).products(x, vec![(weight, y)], true)
+    }
+
+    fn bit_matmul_all(&self, x: CodesView<'_>, products: Vec<(PackedView<'_>, ViewMut<'_>)>) -> Result<()> {
+        self.ternary(x.tokens()).products(x, products, false)
     }
 
     fn matmul_t(&self, x: View<'_>, weight: PackedView<'_>, y: ViewMut<'_>) -> Result<()> {

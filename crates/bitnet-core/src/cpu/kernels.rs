@@ -67,6 +67,8 @@ pub struct Kernels {
     pub triple_dots: Option<TripleDots>,
     /// Int8 codes of a row: `x: [C]`, `codes: [C']`.
     pub quantize_activation: fn(x: &[f32], codes: &mut [i8]) -> RowCodes,
+    /// See [`quantize_activation::normed_reference`].
+    pub quantize_normed: fn(x: &[f32], weight: &[f32], eps: f32, codes: &mut [i8]) -> RowCodes,
     /// A row in codes, and what its products can be off by.
     pub screen: fn(w: &[f32], codes: &mut [i8]) -> RowFigures,
     /// The codes of a token, whole blocks of 64 below 2^14, as `screen_dots` wants them. Returns what its sums lack.
@@ -210,6 +212,7 @@ impl Kernels {
         triple_tables: triples::tables,
         triple_dots: Some(triples::reference),
         quantize_activation: quantize_activation::reference,
+        quantize_normed: quantize_activation::normed_reference,
         screen: screen::reference,
         arrange_codes: screen::arrange::<[f32; LANES]>,
         screen_dots: screen::dots::<[f32; LANES]>,

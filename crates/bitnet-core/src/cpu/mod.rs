@@ -30,6 +30,7 @@ mod panel;
 pub mod partition;
 mod rows;
 mod screen;
+mod ternary;
 pub mod threads;
 pub mod topology;
 mod training;

@@ -64,6 +64,8 @@ macro_rules! tier {
             fn bit_matmul(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) = $bit_matmul;
             fn triple_tables(codes: &[i8], tables: &mut [ops::triples::Table]) = ops::triples::tables;
             fn quantize_activation(x: &[f32], codes: &mut [i8]) -> RowCodes = ops::quantize_activation::reference;
+            fn quantize_normed(x: &[f32], weight: &[f32], eps: f32, codes: &mut [i8]) -> RowCodes =
+                ops::quantize_activation::normed_reference;
             fn screen(w: &[f32], codes: &mut [i8]) -> ops::RowFigures = ops::screen::reference;
             fn arrange_codes(codes: &[i16], to: &mut [i16]) -> i64 = ops::screen::arrange::<$lanes>;
             fn screen_dots(rows: &[i8], x: ops::screen::ArrangedTokens<'_>, sums: &mut [i64]) = ops::screen::dots::<$lanes>;
@@ -140,6 +142,7 @@ macro_rules! tier {
             triple_tables,
             triple_dots: $triple_dots,
             quantize_activation,
+            quantize_normed,
             screen,
             arrange_codes,
             screen_dots,

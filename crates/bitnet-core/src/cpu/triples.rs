@@ -2,7 +2,7 @@
 
 use super::{
     kernels::{Kernels, TripleDots},
-    threads::Threads,
+    partition::ColumnsMut,
 };
 use crate::ops::{
     bit_matmul::{CodeRows, TernaryRows},
@@ -21,8 +21,8 @@ const CLAIMS: usize = 8;
 
 /// What a thread needs for a product.
 struct Scratch {
-    /// The product that the tables are for.
-    product: u64,
+    /// The number and columns that the tables are for.
+    product: (u64, usize),
     /// Each thread has its own: to make them takes less time than to fetch them from the cache of another.
     tables: Vec<Table>,
     sums: Vec<[i32; ROWS]>,
@@ -30,37 +30,46 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> =
-        const { RefCell::new(Scratch { product: 0, tables: Vec::new(), sums: Vec::new() }) };
+        const { RefCell::new(Scratch { product: (0, 0), tables: Vec::new(), sums: Vec::new() }) };
 }
 
-/// Writes `y: [O]`, the product of the one token of `x` with a matrix of `cols` columns. `weight` has the bytes of the copy, in whole blocks.
-pub(super) fn product(
-    (kernels, dots, threads): (&Kernels, TripleDots, &Threads),
+/// A number for a product, or for several with the same token.
+pub(super) fn number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Relaxed)
+}
+
+/// Rows of a claim.
+pub(super) fn grain(rows: usize, threads: usize) -> usize {
+    (rows / (CLAIMS * threads)).clamp(ROWS, GRAIN).next_multiple_of(ROWS)
+}
+
+/// Writes some rows of `y: [1, O]`, from a whole block on, of the product of the one token of `x` with a matrix of `cols` columns, or adds them
+/// to `y`. `weight` has the bytes of the copy, in whole blocks; the tables are made once for a number.
+pub(super) fn part(
+    (kernels, dots, number): (&Kernels, TripleDots, u64),
     weight: TernaryRows<'_>,
     cols: usize,
     x: CodeRows<'_>,
-    y: &mut [f32],
+    mut y: ColumnsMut<'_>,
+    adds: bool,
 ) {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let product = NEXT.fetch_add(1, Relaxed);
     let block = units(cols) * UNIT_BYTES;
-    let (rows, factor) = (y.len(), x.scales[0]);
-    let grain = (rows / (CLAIMS * threads.len())).clamp(ROWS, GRAIN).next_multiple_of(ROWS);
-    threads.for_each_columns(y, rows, grain, |mut y| {
-        let Range { start, end } = y.range();
-        SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { tables, sums, .. } = scratch;
-            if scratch.product != product {
-                scratch.product = product;
-                tables.resize(units(cols) * TRIPLES, Table::ZERO);
-                (kernels.triple_tables)(&x.codes[..cols], tables);
-            }
-            let blocks = start / ROWS..end.div_ceil(ROWS);
-            sums.resize(blocks.len(), [0; ROWS]);
-            dots(&weight.bytes[blocks.start * block..blocks.end * block], tables, sums);
-            for ((y, row), sum) in y.row_mut(0).iter_mut().zip(start..end).zip(sums.as_flattened()) {
-                *y = *sum as f32 / factor * weight.scale(row);
-            }
-        });
+    let factor = x.scales[0];
+    let Range { start, end } = y.range();
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { tables, sums, .. } = scratch;
+        if scratch.product != (number, cols) {
+            scratch.product = (number, cols);
+            tables.resize(units(cols) * TRIPLES, Table::ZERO);
+            (kernels.triple_tables)(&x.codes[..cols], tables);
+        }
+        let blocks = start / ROWS..end.div_ceil(ROWS);
+        sums.resize(blocks.len(), [0; ROWS]);
+        dots(&weight.bytes[blocks.start * block..blocks.end * block], tables, sums);
+        for ((y, row), sum) in y.row_mut(0).iter_mut().zip(start..end).zip(sums.as_flattened()) {
+            let product = *sum as f32 / factor * weight.scale(row);
+            *y = if adds { *y + product } else { product };
+        }
     });
 }

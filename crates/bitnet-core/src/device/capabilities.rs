@@ -158,7 +158,7 @@ fn all() -> impl Iterator<Item = Op> {
 const BOTH: &[Task] = &[Task::Inference, Task::Training];
 const INFERENCE: &[Task] = &[Task::Inference];
 
-const MODEL: [Op; 16] = [
+const MODEL: [Op; 18] = [
     Op { name: "transfer", tasks: BOTH, operands: Operands::Types, run: transfer },
     Op { name: "embedding", tasks: BOTH, operands: Operands::Formats, run: embedding },
     Op { name: "rms_norm", tasks: BOTH, operands: Operands::One(Operand::F32), run: rms_norm },
@@ -172,7 +172,22 @@ const MODEL: [Op; 16] = [
         name: "bit_matmul",
         tasks: INFERENCE,
         operands: Operands::One(Operand::Matrix(Format::I2S)),
-        run: bit_matmul,
+        run: |device, _| ternary(device, |x, weight| ops::bit_matmul(x, weight).map(drop)),
+    },
+    Op {
+        name: "bit_matmul_add",
+        tasks: INFERENCE,
+        operands: Operands::One(Operand::Matrix(Format::I2S)),
+        run: |device, _| {
+            let y = Tensor::zeros(device, [1, 1], DType::F32)?;
+            ternary(device, |x, weight| ops::bit_matmul_add(y, x, weight).map(drop))
+        },
+    },
+    Op {
+        name: "bit_matmul_all",
+        tasks: INFERENCE,
+        operands: Operands::One(Operand::Matrix(Format::I2S)),
+        run: |device, _| ternary(device, |x, weight| ops::bit_matmul_all(x, [weight; 2]).map(drop)),
     },
     Op { name: "matmul_t", tasks: BOTH, operands: Operands::Formats, run: matmul_t },
     Op { name: "quantize_rows", tasks: &[], operands: Operands::Formats, run: quantize_rows },
@@ -229,14 +244,14 @@ fn quantize_activation(device: &Device, _: Operand) -> Result<()> {
     Codes::quantize(&rows(device)?).map(drop)
 }
 
-fn bit_matmul(device: &Device, _: Operand) -> Result<()> {
+fn ternary(device: &Device, product: impl FnOnce(&Codes, &PackedTensor) -> Result<()>) -> Result<()> {
     let codes = Tensor::zeros(device, [padded_cols(COLS) / 4], DType::U8)?;
     let weight = PackedTensor::ternary(1, COLS, codes, Tensor::zeros(device, [1], DType::F32)?)?;
     // Codes from the host, so that only the product is counted.
     let shape =
         (Tensor::zeros(device, [1, padded_cols(COLS)], DType::I8)?, Tensor::zeros(device, [1], DType::F32)?);
     let codes = Codes { codes: shape.0, scales: shape.1, sums: Tensor::zeros(device, [1], DType::I32)? };
-    ops::bit_matmul(&codes, &weight).map(drop)
+    product(&codes, &weight)
 }
 
 fn matmul_t(device: &Device, operand: Operand) -> Result<()> {

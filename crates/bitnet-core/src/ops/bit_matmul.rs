@@ -7,7 +7,7 @@
 //! of a block holds the values `p`, `32 + p`, `64 + p` and `96 + p`. A code is stored as `code + 1`, so that it can be the
 //! unsigned operand of a dot product; the sum of the activations, known per token, takes the ones out again.
 
-use super::{Codes, expect_shape};
+use super::{Codes, add_to, expect_shape};
 use crate::cpu::partition::ColumnsMut;
 use crate::{DType, Error, PackedTensor, Result, Tensor, packed::padded_cols};
 use std::slice;
@@ -18,14 +18,54 @@ use std::slice;
 /// # Errors
 /// Where shapes differ, the matrix is not ternary, or the device fails.
 pub fn bit_matmul(x: &Codes, weight: &PackedTensor) -> Result<Tensor> {
-    if weight.scales().is_none() {
-        return Err(Error::Format { op: "bit_matmul", format: weight.format() });
-    }
-    let tokens = x.scales.shape().len();
-    expect_shape("bit_matmul", &x.codes, [tokens, padded_cols(weight.cols())])?;
+    let tokens = expect_product("bit_matmul", x, weight)?;
     let mut y = Tensor::empty(weight.device(), [tokens, weight.rows()], DType::F32)?;
     weight.device().backend().bit_matmul(x.view(), weight.view(), y.view_mut("bit_matmul")?)?;
     Ok(y)
+}
+
+/// [`bit_matmul`] of several matrices with the same codes, in one go: threads do not wait for each other between them.
+///
+/// # Errors
+/// As [`bit_matmul`].
+pub fn bit_matmul_all<const N: usize>(x: &Codes, weights: [&PackedTensor; N]) -> Result<[Tensor; N]> {
+    let op = "bit_matmul";
+    let mut y = Vec::with_capacity(N);
+    for weight in weights {
+        y.push(Tensor::empty(weight.device(), [expect_product(op, x, weight)?, weight.rows()], DType::F32)?);
+    }
+    let mut products = Vec::with_capacity(N);
+    for (weight, y) in weights.iter().zip(&mut y) {
+        products.push((weight.view(), y.view_mut(op)?));
+    }
+    x.codes.device().backend().bit_matmul_all(x.view(), products)?;
+    let Ok(y) = y.try_into() else { unreachable!("a result for each matrix") };
+    Ok(y)
+}
+
+/// `y + x · weight`, see [`bit_matmul`], in place where nobody else needs `y: [T, O]`.
+///
+/// # Errors
+/// As [`bit_matmul`].
+pub fn bit_matmul_add(mut y: Tensor, x: &Codes, weight: &PackedTensor) -> Result<Tensor> {
+    let op = "bit_matmul_add";
+    expect_shape(op, &y, [expect_product(op, x, weight)?, weight.rows()])?;
+    if y.is_trainable() || y.is_shared() {
+        return add_to(y, &bit_matmul(x, weight)?);
+    }
+    let device = weight.device().clone();
+    device.backend().bit_matmul_add(x.view(), weight.view(), y.view_mut(op)?)?;
+    Ok(y)
+}
+
+/// The number of tokens, where such a product exists.
+fn expect_product(op: &'static str, x: &Codes, weight: &PackedTensor) -> Result<usize> {
+    if weight.scales().is_none() {
+        return Err(Error::Format { op, format: weight.format() });
+    }
+    let tokens = x.scales.shape().len();
+    expect_shape(op, &x.codes, [tokens, padded_cols(weight.cols())])?;
+    Ok(tokens)
 }
 
 /// Values of a weight block.

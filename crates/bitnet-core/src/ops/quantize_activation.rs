@@ -1,12 +1,31 @@
 //! Absmax int8 quantization of activations, per token; [`bitnet_quant::activation`] defines it.
+//!
+//! What stands before a ternary product, a gated linear unit and a norm, is computed in the same pass: its rows are needed for their codes
+//! alone. The codes are those of the ops one after the other.
 
+use super::{Glu, expect_shape, rms_norm};
 use crate::{
     DType, Result, Tensor,
-    backend::{CodesMut, CodesView},
+    backend::{Activations, CodesMut, CodesView},
     packed::padded_cols,
 };
 
 pub use bitnet_quant::activation::{RowCodes, quantize as reference};
+
+/// Quantizes a row after its [norm](rms_norm::reference). `x, weight: [C]`, `codes: [C']`.
+#[inline(always)]
+pub fn normed_reference(x: &[f32], weight: &[f32], eps: f32, codes: &mut [i8]) -> RowCodes {
+    bitnet_quant::activation::quantize_scaled(x, rms_norm::inverse(x, eps), weight, codes)
+}
+
+/// A [norm](super::rms_norm()) before the codes.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// `[C]`.
+    pub weight: &'a Tensor,
+    /// Added to the mean square inside the root.
+    pub eps: f32,
+}
 
 /// Activations quantized per token, as [`bit_matmul`](super::bit_matmul()) takes them. `C'` is `C` padded to whole blocks.
 #[derive(Clone, Debug)]
@@ -25,19 +44,48 @@ impl Codes {
     /// # Errors
     /// Where the device fails.
     pub fn quantize(x: &Tensor) -> Result<Self> {
+        Self::of(x, None, None)
+    }
+
+    /// As [`quantize`](Self::quantize) of `x: [T, C]` after a norm.
+    ///
+    /// # Errors
+    /// Where shapes differ or the device fails.
+    pub fn of_norm(x: &Tensor, norm: Norm<'_>) -> Result<Self> {
+        Self::of(x, None, Some(norm))
+    }
+
+    /// As [`quantize`](Self::quantize) of `act(gate) * up`, both `[T, C]`, after a norm where there is one.
+    ///
+    /// # Errors
+    /// Where shapes differ or the device fails.
+    pub fn of_glu(kind: Glu, gate: &Tensor, up: &Tensor, norm: Option<Norm<'_>>) -> Result<Self> {
+        expect_shape("quantize_activation", up, gate.shape())?;
+        Self::of(gate, Some((kind, up)), norm)
+    }
+
+    fn of(x: &Tensor, glu: Option<(Glu, &Tensor)>, norm: Option<Norm<'_>>) -> Result<Self> {
+        let op = "quantize_activation";
         let (tokens, device) = (x.shape().rows(), x.device());
+        if let Some(norm) = norm {
+            expect_shape(op, norm.weight, [x.shape().last()])?;
+        }
         let mut y = Self {
             codes: Tensor::empty(device, [tokens, padded_cols(x.shape().last())], DType::I8)?,
             scales: Tensor::empty(device, [tokens], DType::F32)?,
             sums: Tensor::empty(device, [tokens], DType::I32)?,
         };
-        let op = "quantize_activation";
+        let x = Activations {
+            x: x.view(),
+            glu: glu.map(|(kind, up)| (kind, up.view())),
+            norm: norm.map(|norm| (norm.weight.view(), norm.eps)),
+        };
         let target = CodesMut {
             codes: y.codes.view_mut(op)?,
             scales: y.scales.view_mut(op)?,
             sums: y.sums.view_mut(op)?,
         };
-        device.backend().quantize_activation(x.view(), target)?;
+        device.backend().quantize_activation(x, target)?;
         Ok(y)
     }
 

@@ -6,11 +6,17 @@ use crate::{DType, Result, Tensor, autograd::record, math};
 /// Normalises a row. `x, weight, y: [C]`.
 #[inline(always)]
 pub fn reference(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
-    let mean = math::dot16(x, x) / x.len() as f32;
-    let inverse = 1.0 / (mean + eps).sqrt();
+    let inverse = inverse(x, eps);
     for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
         *y = x * inverse * w;
     }
+}
+
+/// `1 / sqrt(mean(x²) + eps)` of a row.
+#[inline(always)]
+pub fn inverse(x: &[f32], eps: f32) -> f32 {
+    let mean = math::dot16(x, x) / x.len() as f32;
+    1.0 / (mean + eps).sqrt()
 }
 
 /// Gradients of a row, given that of its result: writes `dx` and adds to `dweight`. All `[C]`.
@@ -18,7 +24,7 @@ pub fn reference(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
 /// With `r = 1 / sqrt(mean(x²) + eps)`: `dx = r (w dy - x r² mean(w dy x))`, `dweight += dy x r`.
 #[inline(always)]
 pub fn backward(x: &[f32], weight: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dweight: &mut [f32]) {
-    let inverse = 1.0 / (math::dot16(x, x) / x.len() as f32 + eps).sqrt();
+    let inverse = inverse(x, eps);
     for ((dx, dy), w) in dx.iter_mut().zip(dy).zip(weight) {
         *dx = dy * w;
     }

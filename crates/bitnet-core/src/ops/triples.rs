@@ -6,6 +6,7 @@
 //! looked up in a table of 32 sums, which is a register as well. Rows and columns are padded with zeros to whole blocks and units.
 
 use super::bit_matmul::{BLOCK_BYTES, BLOCK_LEN};
+use crate::packed::padded_cols;
 use std::array;
 
 /// Rows of a block.
@@ -60,6 +61,69 @@ pub fn pack(rows: &[u8], cols: usize, block: &mut [u8]) {
             for (k, word) in words(&codes).into_iter().enumerate() {
                 out[k * WORD_BYTES + 2 * row..][..2].copy_from_slice(&word.to_le_bytes());
             }
+        }
+    }
+}
+
+/// As [`pack`] of up to 32 rows of I2_S blocks, `[R, C' / 4]`, several times as fast: what is done to a column is done to all rows at once.
+/// Returns whether the first `cols` codes of every row are ternary; if not, the block is of no use.
+///
+/// # Panics
+/// Where the rows are not of whole blocks for so many columns, or the block is not of `units(cols)` units.
+pub fn pack_rows(rows: &[u8], cols: usize, block: &mut [u8]) -> bool {
+    const GROUP: usize = 3 * BLOCK_LEN;
+    const UNITS: usize = GROUP / COLUMNS;
+    let row_bytes = padded_cols(cols) / 4;
+    assert_eq!(block.len(), units(cols) * UNIT_BYTES, "a block holds whole rows");
+    assert!(rows.len().is_multiple_of(row_bytes.max(1)) && rows.len() <= ROWS * row_bytes, "up to 32 rows");
+    let mut threes = [0; ROWS];
+    for (group, units) in block.chunks_mut(UNITS * UNIT_BYTES).enumerate() {
+        let mut codes = [[1u8; ROWS]; GROUP];
+        let first = group * GROUP;
+        for (first, codes) in (first..cols).step_by(BLOCK_LEN).zip(codes.as_chunks_mut::<BLOCK_LEN>().0) {
+            let mut bytes = [[0u8; ROWS]; BLOCK_BYTES];
+            for (row, from) in rows.chunks_exact(row_bytes).enumerate() {
+                for (byte, from) in bytes.iter_mut().zip(&from[first / 4..][..BLOCK_BYTES]) {
+                    byte[row] = *from;
+                }
+            }
+            // Rows that are not there get zeros: a stored 1 in each of four codes.
+            for byte in &mut bytes {
+                byte[rows.len() / row_bytes..].fill(0b0101_0101);
+            }
+            for (column, codes) in codes.iter_mut().enumerate().take(cols - first) {
+                let shift = 6 - 2 * (column / BLOCK_BYTES);
+                for ((code, byte), three) in
+                    codes.iter_mut().zip(&bytes[column % BLOCK_BYTES]).zip(&mut threes)
+                {
+                    *code = byte >> shift & 3;
+                    *three |= *code & (*code >> 1);
+                }
+            }
+        }
+        for (unit, codes) in units.as_chunks_mut::<UNIT_BYTES>().0.iter_mut().zip(codes.as_chunks().0) {
+            pack_unit(codes, unit);
+        }
+    }
+    threes == [0; ROWS]
+}
+
+/// The words of a unit of all rows.
+fn pack_unit(codes: &[[u8; ROWS]; COLUMNS], unit: &mut [u8; UNIT_BYTES]) {
+    let mut triples = [[0u8; ROWS]; TRIPLES];
+    for (triple, [first, second, third]) in triples.iter_mut().zip(codes.as_chunks().0) {
+        for (((triple, a), b), c) in triple.iter_mut().zip(first).zip(second).zip(third) {
+            *triple = a + 3 * b + 9 * c;
+        }
+    }
+    let (low, [last]) = triples.split_at(TRIPLES - 1) else { unreachable!("the last triple is one") };
+    for (k, (word, [first, second, third])) in
+        unit.as_chunks_mut::<WORD_BYTES>().0.iter_mut().zip(low.as_chunks().0).enumerate()
+    {
+        let high = WORDS - 1 - k;
+        for (row, word) in word.as_chunks_mut().0.iter_mut().enumerate() {
+            let [a, b, c, last] = [first[row], second[row], third[row], last[row] >> high & 1].map(u16::from);
+            *word = (a | b << 5 | c << 10 | last << 15).to_le_bytes();
         }
     }
 }
@@ -171,7 +235,7 @@ mod tests {
         #[test]
         fn products_are_those_of_the_codes(
             rows in 1usize..70,
-            cols in 1usize..200,
+            cols in 1usize..900,
             seed in any::<u64>(),
         ) {
             let mut state = seed;
@@ -185,6 +249,26 @@ mod tests {
             for (rows, block) in codes.chunks(ROWS * cols).zip(packed.chunks_mut(bytes(1, cols))) {
                 pack(rows, cols, block);
             }
+            // From rows in two bits the same, whatever lies behind their last columns; a code of 3 is seen.
+            let row_bytes = padded_cols(cols) / 4;
+            let mut two_bits: Vec<u8> = (0..rows * row_bytes).map(|_| next() as u8).collect();
+            for (row, codes) in two_bits.chunks_mut(row_bytes).zip(codes.chunks(cols)) {
+                for (i, code) in codes.iter().enumerate() {
+                    let shift = 6 - 2 * (i % BLOCK_LEN / BLOCK_BYTES);
+                    row[byte_of(i)] = row[byte_of(i)] & !(3 << shift) | code << shift;
+                }
+            }
+            let block_rows = ROWS * row_bytes;
+            let mut repacked = vec![0; packed.len()];
+            for (rows, block) in two_bits.chunks(block_rows).zip(repacked.chunks_mut(bytes(1, cols))) {
+                prop_assert!(pack_rows(rows, cols, block));
+            }
+            prop_assert_eq!(&repacked, &packed);
+            let (row, column) = (next() % rows, next() % cols);
+            two_bits[row * row_bytes + byte_of(column)] |= 3 << (6 - 2 * (column % BLOCK_LEN / BLOCK_BYTES));
+            let blocks = two_bits.chunks(block_rows).zip(repacked.chunks_mut(bytes(1, cols)));
+            let sound: Vec<bool> = blocks.map(|(rows, block)| pack_rows(rows, cols, block)).collect();
+            prop_assert_eq!(sound.iter().position(|sound| !sound), Some(row / ROWS));
             let mut all = vec![Table([99; 32]); units(cols) * TRIPLES];
             tables(&x, &mut all);
             let mut sums = vec![[0; ROWS]; rows.div_ceil(ROWS)];

@@ -1,6 +1,6 @@
 //! Kernels that round rows of floats to a format.
 
-use super::{Random, fast_tiers, guarded};
+use super::{Random, check_rows, fast_tiers, guarded};
 use bitnet_core::cpu::kernels::Kernels;
 use bitnet_quant::Format;
 
@@ -20,4 +20,18 @@ fn rows_are_quantized_the_same_on_every_tier() {
             }
         }
     }
+}
+
+#[test]
+fn normed_activations_are_quantized_the_same_on_every_tier() {
+    check_rows("quantize_normed", |k, x, weight| {
+        let mut row = None;
+        let codes = guarded(x.len().next_multiple_of(128), 99, |codes| {
+            row = Some((k.quantize_normed)(x, weight, 1e-5, codes));
+        });
+        let row = row.unwrap();
+        let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
+        assert_eq!(row.sum, sum);
+        codes.iter().map(|code| *code as u32).chain([row.scale.to_bits()]).collect()
+    });
 }

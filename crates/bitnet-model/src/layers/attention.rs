@@ -44,21 +44,23 @@ impl Attention {
     ///
     /// # Errors
     /// Where shapes differ or the device fails.
-    pub fn states(&self, x: &Tensor, rotation: &Rotation) -> Result<AttentionStates> {
-        let x = LinearInput::new(x);
-        let q = self.rotated(&self.q, self.q_norm.as_ref(), &x, rotation)?;
-        let k = self.rotated(&self.k, self.k_norm.as_ref(), &x, rotation)?;
-        let v = self.heads(self.v.forward(&x)?)?;
-        Ok(AttentionStates { q, k, v })
+    pub fn states(&self, x: &LinearInput<'_>, rotation: &Rotation) -> Result<AttentionStates> {
+        let [q, k, v] = Linear::forward_all([&self.q, &self.k, &self.v], x)?;
+        Ok(AttentionStates {
+            q: self.rotated(q, self.q_norm.as_ref(), rotation)?,
+            k: self.rotated(k, self.k_norm.as_ref(), rotation)?,
+            v: self.heads(v)?,
+        })
     }
 
-    /// What positions find, `[T, C]`; writes the new keys and values to `cache` and reads all of them from there. Without a cache the spans
-    /// are whole sequences.
+    /// `residual` and what positions find, `[T, C]`; writes the new keys and values to `cache` and reads all of them from there. Without a
+    /// cache the spans are whole sequences.
     ///
     /// # Errors
     /// Where shapes differ or the device fails.
-    pub fn mix(
+    pub fn mix_add(
         &self,
+        residual: Tensor,
         AttentionStates { q, k, v }: &AttentionStates,
         spans: &[PagedSpan<'_>],
         cache: Option<&mut KvLayer>,
@@ -70,21 +72,12 @@ impl Attention {
             }
             None => ops::causal_attention(q, k, v, &spans.iter().map(|s| s.len).collect::<Vec<_>>())?,
         };
-        let mut y = y.reshape([y.shape().dims()[0], self.q.rows()])?;
-        if let Some(norm) = &self.sub_norm {
-            y = norm.forward(&y)?;
-        }
-        self.o.forward(&LinearInput::new(&y))
+        let y = y.reshape([y.shape().dims()[0], self.q.rows()])?;
+        self.o.forward_add(residual, &LinearInput::normed(&y, self.sub_norm.as_ref()))
     }
 
-    fn rotated(
-        &self,
-        projection: &Linear,
-        norm: Option<&RmsNorm>,
-        x: &LinearInput<'_>,
-        rotation: &Rotation,
-    ) -> Result<Tensor> {
-        let mut heads = self.heads(projection.forward(x)?)?;
+    fn rotated(&self, x: Tensor, norm: Option<&RmsNorm>, rotation: &Rotation) -> Result<Tensor> {
+        let mut heads = self.heads(x)?;
         if let Some(norm) = norm {
             heads = norm.forward(&heads)?;
         }

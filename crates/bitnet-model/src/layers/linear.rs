@@ -1,5 +1,7 @@
 //! Linear layers: ternary with int8 activations, stored floats, or floats that are trained.
 
+use super::RmsNorm;
+use crate::config::Activation;
 use bitnet_core::{
     DType, PackedTensor, Result, Tensor,
     ops::{self, Codes, Rounded},
@@ -136,12 +138,44 @@ impl Linear {
     pub fn forward(&self, x: &LinearInput<'_>) -> Result<Tensor> {
         match self {
             Self::Ternary(w) => ops::bit_matmul(x.codes()?, w),
-            Self::Dense(w) => ops::matmul_t(x.tensor, w),
+            Self::Dense(w) => ops::matmul_t(x.tensor()?, w),
             Self::Latent(w) if w.quantization == Quantization::BITNET => {
                 let rounded = w.rounded.clone().map_or_else(|| w.rounded().map(Arc::new), Ok)?;
-                ops::bit_linear(x.tensor, x.codes()?, &w.weight, &rounded)
+                ops::bit_linear(x.tensor()?, x.codes()?, &w.weight, &rounded)
             }
             Self::Latent(w) => ops::linear(&x.rounded(&w.quantization)?, &w.quantization.weight(&w.weight)?),
+        }
+    }
+
+    /// As [`forward`](Self::forward) of several layers with one input.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_all<const N: usize>(linears: [&Self; N], x: &LinearInput<'_>) -> Result<[Tensor; N]> {
+        let mut ternary = Vec::with_capacity(N);
+        ternary.extend(linears.iter().filter_map(|linear| match linear {
+            Self::Ternary(w) => Some(w),
+            Self::Dense(_) | Self::Latent(_) => None,
+        }));
+        if let Ok(ternary) = <[&PackedTensor; N]>::try_from(ternary) {
+            return ops::bit_matmul_all(x.codes()?, ternary);
+        }
+        let mut y = Vec::with_capacity(N);
+        for linear in linears {
+            y.push(linear.forward(x)?);
+        }
+        let Ok(y) = y.try_into() else { unreachable!("a result for each layer") };
+        Ok(y)
+    }
+
+    /// `residual + x · Wᵀ`, both `[T, O]`; in place where nobody else needs `residual`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_add(&self, residual: Tensor, x: &LinearInput<'_>) -> Result<Tensor> {
+        match self {
+            Self::Ternary(w) => ops::bit_matmul_add(residual, x.codes()?, w),
+            Self::Dense(_) | Self::Latent(_) => ops::add_to(residual, &self.forward(x)?),
         }
     }
 
@@ -179,31 +213,70 @@ impl Linear {
     }
 }
 
-/// The input of one or several linear layers; quantized once, when the first of them asks.
+/// The input of one or several linear layers: rows, or what is made of them. It is made and quantized once, when the first layer asks;
+/// where all of them take codes, it is not written down but for these.
 pub struct LinearInput<'a> {
-    tensor: &'a Tensor,
+    source: Source<'a>,
+    norm: Option<&'a RmsNorm>,
+    tensor: OnceCell<Tensor>,
     codes: OnceCell<Codes>,
     rounded: OnceCell<(Quantization, Tensor)>,
 }
 
+/// What an input is made of.
+enum Source<'a> {
+    Rows(&'a Tensor),
+    Glu { kind: Activation, gate: Tensor, up: Tensor },
+}
+
 impl<'a> LinearInput<'a> {
     /// Wraps `x: [T, C]`.
-    pub fn new(tensor: &'a Tensor) -> Self {
-        Self { tensor, codes: OnceCell::new(), rounded: OnceCell::new() }
+    pub fn new(x: &'a Tensor) -> Self {
+        Self::of(Source::Rows(x), None)
+    }
+
+    /// `x: [T, C]` after a norm where there is one.
+    pub fn normed(x: &'a Tensor, norm: Option<&'a RmsNorm>) -> Self {
+        Self::of(Source::Rows(x), norm)
+    }
+
+    /// `act(gate) * up`, both `[T, C]`, after a norm where there is one.
+    pub fn gated(kind: Activation, gate: Tensor, up: Tensor, norm: Option<&'a RmsNorm>) -> Self {
+        Self::of(Source::Glu { kind, gate, up }, norm)
+    }
+
+    fn of(source: Source<'a>, norm: Option<&'a RmsNorm>) -> Self {
+        Self { source, norm, tensor: OnceCell::new(), codes: OnceCell::new(), rounded: OnceCell::new() }
+    }
+
+    /// The input, `[T, C]`.
+    ///
+    /// # Errors
+    /// Where shapes differ or the device fails.
+    pub fn tensor(&self) -> Result<&Tensor> {
+        if let (Source::Rows(x), None) = (&self.source, self.norm) {
+            return Ok(x);
+        }
+        filled(&self.tensor, || match (&self.source, self.norm) {
+            (Source::Rows(x), norm) => norm.map_or_else(|| Ok((*x).clone()), |norm| norm.forward(x)),
+            (Source::Glu { kind, gate, up }, None) => ops::glu(*kind, gate, up),
+            (Source::Glu { kind, gate, up }, Some(norm)) => norm.forward(&ops::glu(*kind, gate, up)?),
+        })
     }
 
     /// Absmax int8 codes of the input.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Where shapes differ or the device fails.
     pub fn codes(&self) -> Result<&Codes> {
-        match self.codes.get() {
-            Some(codes) => Ok(codes),
-            None => {
-                let codes = Codes::quantize(self.tensor)?;
-                Ok(self.codes.get_or_init(|| codes))
+        filled(&self.codes, || match (self.tensor.get(), &self.source, self.norm) {
+            (Some(x), ..) => Codes::quantize(x),
+            (None, Source::Rows(x), None) => Codes::quantize(x),
+            (None, Source::Rows(x), Some(norm)) => Codes::of_norm(x, norm.before_codes()),
+            (None, Source::Glu { kind, gate, up }, norm) => {
+                Codes::of_glu(*kind, gate, up, norm.map(RmsNorm::before_codes))
             }
-        }
+        })
     }
 
     /// The input as a latent weight meets it.
@@ -211,8 +284,19 @@ impl<'a> LinearInput<'a> {
         if let Some((_, rounded)) = self.rounded.get().filter(|(how, _)| how == quantization) {
             return Ok(rounded.clone());
         }
-        let rounded = quantization.input(self.tensor)?;
+        let rounded = quantization.input(self.tensor()?)?;
         self.rounded.get_or_init(|| (*quantization, rounded.clone()));
         Ok(rounded)
+    }
+}
+
+/// What a cell holds, made where it is empty.
+fn filled<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => {
+            let value = make()?;
+            Ok(cell.get_or_init(|| value))
+        }
     }
 }

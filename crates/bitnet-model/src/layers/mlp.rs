@@ -2,10 +2,7 @@
 
 use super::{Linear, LinearInput, RmsNorm};
 use crate::config::Activation;
-use bitnet_core::{
-    Result, Tensor,
-    ops::{self, Codes},
-};
+use bitnet_core::{Result, Tensor};
 
 /// `down(norm(act(gate(x)) * up(x)))`.
 #[derive(Clone, Debug)]
@@ -28,23 +25,15 @@ impl Mlp {
     /// # Errors
     /// Where shapes differ or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.watched(x, |_| Ok(()))
+        self.down.forward(&self.hidden(&LinearInput::new(x))?)
     }
 
-    /// As [`Mlp::forward`], with `watch` told the codes that the down projection takes, where it takes codes.
+    /// What the down projection takes, `[T, F]`, of `x: [T, C]`.
     ///
     /// # Errors
-    /// As [`Mlp::forward`]; what `watch` returns.
-    pub fn watched(&self, x: &Tensor, watch: impl FnOnce(&Codes) -> Result<()>) -> Result<Tensor> {
-        let x = LinearInput::new(x);
-        let mut y = ops::glu(self.activation, &self.gate.forward(&x)?, &self.up.forward(&x)?)?;
-        if let Some(norm) = &self.sub_norm {
-            y = norm.forward(&y)?;
-        }
-        let y = LinearInput::new(&y);
-        if self.down.takes_codes() {
-            watch(y.codes()?)?;
-        }
-        self.down.forward(&y)
+    /// As [`Mlp::forward`].
+    pub fn hidden(&self, x: &LinearInput<'_>) -> Result<LinearInput<'_>> {
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], x)?;
+        Ok(LinearInput::gated(self.activation, gate, up, self.sub_norm.as_ref()))
     }
 }
