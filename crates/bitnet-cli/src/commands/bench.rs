@@ -48,7 +48,7 @@ enum Output {
     bitnet bench -m model.gguf -p 0 --lookup 0,1,2,4,8\n  \
     bitnet bench -m model.gguf -p 0 -n 0 --ttft 16\n  bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
     The weights are random, the sizes are those of the published model, so that anyone can measure without a download.\n\n\
-    The ceiling of decoding is the read bandwidth, that of prefill the int8 peak, both measured beside every repetition.")]
+    The ceiling of decoding is the read bandwidth, that of prefill the int8 peak, both measured before and after every repetition.")]
 pub(crate) struct BenchArgs {
     /// A GGUF file or a Hugging Face folder.
     #[arg(short, long, value_name = "PATH", env = "BITNET_MODEL", required_unless_present = "synthetic")]
@@ -216,10 +216,19 @@ struct Row {
     threads: usize,
     /// Tokens a second of each repetition.
     samples: Vec<f64>,
-    /// Share of the read bandwidth (decoding) or of the int8 peak (prefill) in each repetition, the ceiling measured right
-    /// before it: on a shared machine it changes from second to second.
-    shares: Vec<f64>,
+    /// Read bandwidth (decoding) or int8 peak (prefill) of each repetition, in bytes or multiply-adds a second: the mean of right before and
+    /// right after it, because on a shared machine it changes from second to second.
+    limits: Vec<f64>,
+    /// Bytes that a token reads, or multiply-adds that it needs.
+    work: f64,
     ceiling: Ceiling,
+}
+
+impl Row {
+    /// Share of the ceiling in each repetition.
+    fn shares(&self) -> Vec<f64> {
+        self.samples.iter().zip(&self.limits).map(|(rate, limit)| rate * self.work / limit).collect()
+    }
 }
 
 /// What bounds a test.
@@ -323,18 +332,20 @@ fn measure(model: &mut LocalModel, args: &BenchArgs, machine: &Machine, test: Te
     // Warms caches, pages and threads up.
     Pass { tokens: if prefill { tokens } else { tokens.min(8) }, ..pass }.run(model)?;
     bar.inc(1);
-    let (mut samples, mut shares) = (Vec::new(), Vec::new());
+    let (mut samples, mut limits) = (Vec::new(), Vec::new());
+    let mut before = machine.measure(ceiling, threads)?;
     for _ in 0..args.repeat {
-        let limit = machine.measure(ceiling, threads)?;
         let begin = Instant::now();
         pass.run(model)?;
         let rate = (tokens * sequences) as f64 / begin.elapsed().as_secs_f64();
         samples.push(rate);
-        shares.push(rate * work / limit);
+        let after = machine.measure(ceiling, threads)?;
+        limits.push((before + after) / 2.0);
+        before = after;
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Row { test: test.name(), threads, samples, shares, ceiling })
+    Ok(Row { test: test.name(), threads, samples, limits, work, ceiling })
 }
 
 /// Weights of the projections: multiply-adds that every token needs.

@@ -109,7 +109,7 @@ impl Measured {
         outln!("|---|---:|---:|---|---|---:|---:|---:|---:|")?;
         for row in rows {
             let (mean, deviation) = (mean(&row.samples), deviation(&row.samples));
-            let (test, share) = (&row.test, 100.0 * median(&row.shares));
+            let (test, share) = (&row.test, 100.0 * median(&row.shares()));
             outln!(
                 "| {name} | {size:.2} MiB | {parameters:.2} M | {head} | {backend} | {} | {test} | {mean:.2} ± {deviation:.2} | {share:.0} % |",
                 row.threads,
@@ -133,7 +133,7 @@ impl Measured {
                 mean(&row.samples),
                 deviation(&row.samples),
                 row.ceiling.name(),
-                median(&row.shares),
+                median(&row.shares()),
             )?;
         }
         Ok(())
@@ -190,8 +190,10 @@ impl Row {
             "stddev_tps": deviation(&self.samples),
             "median_tps": median(&self.samples),
             "ceiling": self.ceiling.name(),
-            "samples_share": self.shares,
-            "median_share": median(&self.shares),
+            "work_per_token": self.work,
+            "samples_ceiling": self.limits,
+            "samples_share": self.shares(),
+            "median_share": median(&self.shares()),
         })
     }
 }
