@@ -196,3 +196,17 @@ fn perplexity_counts_zeros_by_layer_and_scores_the_same() {
     let all = format!("| all | {:.2} |", 100.0 * share(&shares["all"], "1x1"));
     assert!(row.starts_with(&all) && table.matches("1x256").count() == 1, "{table}");
 }
+
+#[test]
+fn perplexity_says_what_a_rounded_head_costs() {
+    let (model, text) = (testdata("bitnet-packed"), testdata("README.md"));
+    let nats = |head: &str| {
+        let args =
+            ["perplexity", "-m", &model, "-f", &text, "-c", "32", "--chunks", "2", "--json", "--head", head];
+        let value: serde_json::Value = serde_json::from_str(&succeeds(&args)).unwrap();
+        value["nats"].as_f64().unwrap()
+    };
+    let (file, rounded) = (nats("file"), nats("q8_0"));
+    assert_eq!(nats("auto"), file);
+    assert!(rounded != file && (rounded - file).abs() < 0.01, "{rounded} nats instead of {file}");
+}

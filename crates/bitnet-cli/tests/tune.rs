@@ -87,6 +87,15 @@ fn what_was_found_is_stored_used_and_forgotten() {
 }
 
 #[test]
+fn of_another_tier_than_runs_by_default_nothing_is_stored() {
+    let settings = Settings::new();
+    let output = settings.run(&[&TUNE[..], &["--device", "cpu/scalar"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("not stored, because without --device"), "{}", stderr(&output));
+    assert_eq!(fs::read_dir(settings.0.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_dry_run_stores_nothing_and_reports_all_samples() {
     let settings = Settings::new();
     let report = settings.succeeds(&[&TUNE[..], &["--dry-run", "-o", "json"]].concat());

@@ -46,7 +46,9 @@ enum Output {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bitnet bench -m model.gguf -p 512 -n 128 -t 2\n  \
     bitnet bench -m model.gguf -p 0 --lookup 0,1,2,4,8\n  \
-    bitnet bench -m model.gguf -p 0 -n 0 --ttft 16\n  bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
+    bitnet bench -m model.gguf -p 0 -n 0 --ttft 16\n  \
+    bitnet bench --synthetic 2b-4t -p 0 --head q6_k --sequences 1,8\n  \
+    bitnet bench --synthetic 2b-4t -o json > receipt.json\n\nSynthetic shapes: 2b-4t, large, 3b, falcon3-7b, llama3-8b, tiny. \
     The weights are random, the sizes are those of the published model, so that anyone can measure without a download.\n\n\
     The ceiling of decoding is the read bandwidth, that of prefill the int8 peak, both measured before and after every repetition.")]
 pub(crate) struct BenchArgs {

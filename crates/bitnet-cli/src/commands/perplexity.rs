@@ -1,7 +1,7 @@
 //! How well a model predicts a text.
 
 use crate::{
-    args::{Cache, ModelArgs},
+    args::{Cache, Head, ModelArgs},
     markdown::table,
     npy,
     session::{Session, read_text},
@@ -10,7 +10,8 @@ use crate::{
 };
 use anyhow::{Result, bail, ensure};
 use bitnet_inference::{
-    EngineOptions,
+    EngineOptions, head,
+    local::LoadOptions,
     perplexity::{self, Nll, Protocol},
 };
 use bitnet_model::{
@@ -35,7 +36,8 @@ enum Scored {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  bitnet perplexity -m model.gguf -f wiki.test.raw -c 512 --protocol llama.cpp\n  \
-    bitnet perplexity -m folder --ids valid_ids.npy -c 512 --json"
+    bitnet perplexity -m folder --ids valid_ids.npy -c 512 --json\n  \
+    bitnet perplexity -m model.gguf -f text.txt --head q6_k"
 )]
 pub(crate) struct PerplexityArgs {
     #[command(flatten)]
@@ -65,6 +67,9 @@ pub(crate) struct PerplexityArgs {
     /// How keys and values are stored.
     #[arg(long, aliases = ["cache-type-k", "cache-type-v"], default_value = "f32", env = "BITNET_CACHE_TYPE")]
     cache_type: Cache,
+    /// How the head is held: in the file's format, or rounded when the model is opened, to see what that costs.
+    #[arg(long, default_value = "file", env = "BITNET_HEAD")]
+    head: Head,
     /// Also count the zeros among the int8 codes that down projections take, by layer and in tiles of tokens x codes.
     #[arg(long, env = "BITNET_SPARSITY")]
     sparsity: bool,
@@ -74,7 +79,11 @@ pub(crate) struct PerplexityArgs {
 }
 
 pub(crate) fn run(args: &PerplexityArgs, ui: &Ui) -> Result<ExitCode> {
-    let options = args.model.options(args.ctx_size, args.cache_type, ui);
+    let options = LoadOptions {
+        // Every logit counts, so that there is nothing to search.
+        head: if args.head == Head::Auto { head::Head::File } else { args.head.into() },
+        ..args.model.options(args.ctx_size, args.cache_type, ui)
+    };
     let session = Session::open(&args.model.model, &options, EngineOptions::default(), ui)?;
     let (tokenizer, mut model) = (session.tokenizer, session.engine.into_model());
     let tokens = match (&args.ids, &args.file) {

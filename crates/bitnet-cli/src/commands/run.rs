@@ -25,7 +25,8 @@ use std::{
 #[command(after_help = "Examples:\n  bitnet run -m model.gguf -p \"Once upon a time\" -n 100\n  \
     bitnet run -m model.gguf --temp 0 < prompt.txt > answer.txt\n  \
     bitnet run -m model.gguf -p \"2+2=\" -n 1 --log-probs 5\n  \
-    bitnet run -m model.gguf -f letter.txt --lookup 8 --show-timings")]
+    bitnet run -m model.gguf -f letter.txt --lookup 8 --show-timings\n  \
+    bitnet run -m model.gguf -p \"Once upon a time\" --head q6_k --decode-copy -t 2 -tb 4")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     model: ModelArgs,

@@ -10,7 +10,11 @@ use crate::{
     values,
 };
 use anyhow::{Context, Result};
-use bitnet_core::{Device, cpu::topology::Topology, ops::cache::CacheType};
+use bitnet_core::{
+    Device,
+    cpu::{kernels::Kernels, topology::Topology},
+    ops::cache::CacheType,
+};
 use bitnet_inference::local::LocalModel;
 use bitnet_model::synthetic;
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
@@ -59,11 +63,19 @@ pub(crate) struct TuneArgs {
     /// How to write the results.
     #[arg(short, long, default_value = "md", env = "BITNET_OUTPUT")]
     output: Output,
-    /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet devices`).
+    /// Device: auto, cpu, or a tier such as cpu/avx2 (see `bitnet devices`). Of another tier than runs by default nothing is stored.
     #[arg(long, default_value = "auto", env = "BITNET_DEVICE", value_parser = values::device)]
     device: String,
     #[command(flatten)]
     files: FileArgs,
+}
+
+impl TuneArgs {
+    /// Whether other commands use this device where nothing is said: what was found counts for it alone.
+    fn is_what_runs(&self) -> bool {
+        let tier = self.device.strip_prefix("cpu/");
+        tier.is_none_or(|tier| tier == Kernels::best().name)
+    }
 }
 
 pub(crate) fn run(args: &TuneArgs, ui: &Ui) -> Result<ExitCode> {
@@ -78,8 +90,11 @@ pub(crate) fn run(args: &TuneArgs, ui: &Ui) -> Result<ExitCode> {
     }
     let begin = Instant::now();
     // Better now than after half a minute.
-    let path =
-        if args.dry_run { None } else { Some(tuned::writable().context("use --dry-run to store nothing")?) };
+    let path = if args.dry_run || !args.is_what_runs() {
+        None
+    } else {
+        Some(tuned::writable().context("use --dry-run to store nothing")?)
+    };
     let trials = measure(args, begin, ui)?;
     let [threads, threads_batch] = [&trials[0], &trials[1]].map(Trial::best);
     let tuned = Tuned { machine: Machine::here(), threads, threads_batch };
@@ -94,7 +109,8 @@ pub(crate) fn run(args: &TuneArgs, ui: &Ui) -> Result<ExitCode> {
     }
     let kept = match &path {
         Some(path) => format!("stored in {}; `bitnet tune --forget` removes it", path.display()),
-        None => "not stored".to_owned(),
+        None if args.is_what_runs() => "not stored".to_owned(),
+        None => format!("not stored, because without --device {} is used", Kernels::best().name),
     };
     ui.note(format!("--threads {threads} --threads-batch {threads_batch}, {kept}"));
     Ok(ExitCode::SUCCESS)
