@@ -20,6 +20,12 @@ impl Layout {
         Self { shape, strides: shape.contiguous_strides(), offset: 0 }
     }
 
+    /// Where there is no element, the offset is 0: that of a part of nothing could lie past any end.
+    fn placed(shape: Shape, strides: Shape, offset: impl FnOnce() -> usize) -> Self {
+        let offset = if shape.is_empty() { 0 } else { offset() };
+        Self { shape, strides, offset }
+    }
+
     /// Extents.
     pub fn shape(&self) -> Shape {
         self.shape
@@ -35,7 +41,7 @@ impl Layout {
         self.strides.dims()
     }
 
-    /// Index of the first element.
+    /// Index of the first element, 0 where there is none.
     pub fn offset(&self) -> usize {
         self.offset
     }
@@ -140,7 +146,7 @@ impl Layout {
                 _ => return Err(refused),
             }
         }
-        Ok(Self { shape, strides: Shape::new(&strides[..shape.rank()]), offset: self.offset })
+        Ok(Self::placed(shape, Shape::new(&strides[..shape.rank()]), || self.offset))
     }
 
     /// Every `step`-th of the entries `start..end` of dimension `dim`.
@@ -153,8 +159,11 @@ impl Layout {
         if step == 0 {
             return Err(Error::Argument { op: "slice", reason: "a step of zero".to_owned() });
         }
+        // One entry has no neighbour, and a step as large as that keeps no other.
+        if len > step {
+            narrowed.strides = narrowed.strides.with(dim, narrowed.strides.dims()[dim].saturating_mul(step));
+        }
         narrowed.shape = narrowed.shape.with(dim, len.div_ceil(step));
-        narrowed.strides = narrowed.strides.with(dim, narrowed.strides.dims()[dim] * step);
         Ok(narrowed)
     }
 
@@ -206,7 +215,8 @@ impl Layout {
             let expected = self.shape.with(second, dims[first]);
             return Err(Error::Shape { op: "diagonal", expected, got: self.shape });
         }
-        let both = strides[first] + strides[second];
+        // Beside an extent of zero they may be as large as they like.
+        let both = strides[first].saturating_add(strides[second]);
         let strides = self.strides.with(first, both).without(second);
         Ok(Self { shape: self.shape.without(second), strides, offset: self.offset })
     }
@@ -220,8 +230,8 @@ impl Layout {
         if dim >= self.shape.rank() || start.checked_add(len).is_none_or(|end| end > extent) {
             return Err(Error::Range { op: "narrow", start, len, extent });
         }
-        let offset = self.offset + start * self.strides.dims()[dim];
-        Ok(Self { shape: self.shape.with(dim, len), strides: self.strides, offset })
+        let offset = || self.offset + start * self.strides.dims()[dim];
+        Ok(Self::placed(self.shape.with(dim, len), self.strides, offset))
     }
 }
 
@@ -240,6 +250,28 @@ mod tests {
     fn a_range_past_the_end_is_refused() {
         assert!(Layout::contiguous([4]).narrow(0, 3, 2).is_err());
         assert!(Layout::contiguous([4]).narrow(0, usize::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn a_view_of_nothing_lies_at_the_start() {
+        let nothing = Layout::contiguous([0, 3]).narrow(1, 1, 2).unwrap();
+        assert_eq!((nothing.dims(), nothing.offset()), (&[0, 2][..], 0));
+        assert_eq!(Layout::contiguous([4, 3]).narrow(0, 4, 0).unwrap().offset(), 0);
+        let row = Layout::contiguous([4, 3]).narrow(0, 2, 1).unwrap();
+        assert_eq!(row.broadcast_to([0, 3]).unwrap().offset(), 0);
+        let huge = Layout::contiguous([0, 1 << 40, 1 << 40]);
+        let part = huge.narrow(1, 1 << 39, 7).unwrap().slice(2, 5, 1 << 39, 1 << 38).unwrap();
+        assert_eq!((part.dims(), part.offset()), (&[0, 7, 2][..], 0));
+        assert!(Layout::contiguous([0, 1 << 62, 1 << 62]).diagonal(1, 2).is_ok());
+    }
+
+    #[test]
+    fn a_step_past_the_end_keeps_the_first_entry() {
+        let rows = Layout::contiguous([4, 6]).slice(0, 1, 4, usize::MAX).unwrap();
+        assert_eq!((rows.dims(), rows.strides(), rows.offset()), (&[1, 6][..], &[6, 1][..], 6));
+        assert!(rows.is_contiguous());
+        let nothing = Layout::contiguous([4]).slice(0, 2, 2, usize::MAX).unwrap();
+        assert_eq!(nothing.dims(), &[0]);
     }
 
     #[test]

@@ -19,6 +19,16 @@ impl Naive {
         let data = (0..len).map(|i| self.data[flat(&from(&unflat(i, dims)), &self.dims)]).collect();
         Self { dims: dims.to_vec(), data }
     }
+
+    /// Dimension `i` is the old dimension `order[i]`.
+    fn permuted(&self, order: &[usize]) -> Self {
+        let turned: Vec<usize> = order.iter().map(|&i| self.dims[i]).collect();
+        self.pick(&turned, |index| {
+            let mut from = vec![0; order.len()];
+            order.iter().zip(index).for_each(|(&to, &i)| from[to] = i);
+            from
+        })
+    }
 }
 
 fn flat(index: &[usize], dims: &[usize]) -> usize {
@@ -39,34 +49,39 @@ fn unflat(mut at: usize, dims: &[usize]) -> Vec<usize> {
     index
 }
 
+/// A range of an extent, empty now and then.
+fn range(extent: usize, [a, b]: [usize; 2]) -> (usize, usize) {
+    if extent == 0 || b.is_multiple_of(7) {
+        return (a % (extent + 1), 0);
+    }
+    let start = a % extent;
+    (start, 1 + b / 7 % (extent - start))
+}
+
+/// The index with its entry `dim` at another place.
+fn moved(index: &[usize], dim: usize, to: impl Fn(usize) -> usize) -> Vec<usize> {
+    let mut index = index.to_vec();
+    index[dim] = to(index[dim]);
+    index
+}
+
 /// A view of both, chosen by random numbers.
 fn step(x: &Tensor, naive: &Naive, [kind, a, b, c]: [usize; 4]) -> (Tensor, Naive) {
     let dims = naive.dims.clone();
     let (rank, dim) = (dims.len(), a % dims.len());
-    match kind % 6 {
+    let (start, len) = range(dims[dim], [b, c]);
+    match kind % 11 {
         0 => {
             let other = b % rank;
-            let mut swapped = dims.clone();
-            swapped.swap(dim, other);
-            let from = |index: &[usize]| {
-                let mut index = index.to_vec();
-                index.swap(dim, other);
-                index
-            };
-            (x.transpose(dim as isize, other as isize).unwrap(), naive.pick(&swapped, from))
+            let mut order: Vec<usize> = (0..rank).collect();
+            order.swap(dim, other);
+            (x.transpose(dim as isize, other as isize).unwrap(), naive.permuted(&order))
         }
         1 => {
-            let start = b % dims[dim];
-            let end = start + 1 + c % (dims[dim] - start);
-            let step = 1 + kind / 6 % 3;
-            let mut sliced = dims.clone();
-            sliced[dim] = (end - start).div_ceil(step);
-            let from = |index: &[usize]| {
-                let mut index = index.to_vec();
-                index[dim] = start + index[dim] * step;
-                index
-            };
-            (x.slice(dim, start, end, step).unwrap(), naive.pick(&sliced, from))
+            let step = 1 + kind / 11 % 3;
+            let sliced = moved(&dims, dim, |_| len.div_ceil(step));
+            let naive = naive.pick(&sliced, |index| moved(index, dim, |i| start + i * step));
+            (x.slice(dim, start, start + len, step).unwrap(), naive)
         }
         2 if rank < 5 => {
             let mut longer = dims.clone();
@@ -80,14 +95,9 @@ fn step(x: &Tensor, naive: &Naive, [kind, a, b, c]: [usize; 4]) -> (Tensor, Naiv
             (x.squeeze(dim as isize).unwrap(), Naive { dims: shorter, ..naive.clone() })
         }
         4 if dims[dim] == 1 => {
-            let mut repeated = dims.clone();
-            repeated[dim] = 1 + b % 3;
-            let from = |index: &[usize]| {
-                let mut index = index.to_vec();
-                index[dim] = 0;
-                index
-            };
-            (x.broadcast_to(&repeated[..]).unwrap(), naive.pick(&repeated, from))
+            let repeated = moved(&dims, dim, |_| if b.is_multiple_of(8) { 0 } else { 1 + b % 3 });
+            let naive = naive.pick(&repeated, |index| moved(index, dim, |_| 0));
+            (x.broadcast_to(&repeated[..]).unwrap(), naive)
         }
         5 if rank > 1 => {
             let at = a % (rank - 1);
@@ -98,8 +108,51 @@ fn step(x: &Tensor, naive: &Naive, [kind, a, b, c]: [usize; 4]) -> (Tensor, Naiv
             // Where no stride walks through both dimensions, only a copy has the shape.
             (x.reshape(&merged[..]).or_else(|_| x.contiguous()?.reshape(&merged[..])).unwrap(), naive)
         }
+        6 => {
+            let naive = naive.pick(&moved(&dims, dim, |_| len), |index| moved(index, dim, |i| start + i));
+            (x.narrow(dim, start, len).unwrap(), naive)
+        }
+        7 => {
+            let mut order: Vec<usize> = (0..rank).collect();
+            order.rotate_left(dim);
+            order.swap(0, b % rank);
+            (x.permute(&order).unwrap(), naive.permuted(&order))
+        }
+        8 => {
+            let (first, last) = (dim, dim + b % (rank - dim));
+            let flat = x.flatten(first as isize, last as isize);
+            let flat = flat.or_else(|_| x.contiguous()?.flatten(first as isize, last as isize)).unwrap();
+            let run = dims[first..=last].iter().product();
+            let merged = [&dims[..first], &[run], &dims[last + 1..]].concat();
+            (flat, Naive { dims: merged, ..naive.clone() })
+        }
+        9 => {
+            let (extents, part) = ([start, len, dims[dim] - start - len], b % 3);
+            let before: usize = extents[..part].iter().sum();
+            let naive =
+                naive.pick(&moved(&dims, dim, |_| extents[part]), |index| moved(index, dim, |i| before + i));
+            (x.split(dim as isize, &extents).unwrap().swap_remove(part), naive)
+        }
+        10 if rank > 1 => {
+            let (first, second) = (dim, (dim + 1 + b % (rank - 1)) % rank);
+            let side = dims[first].min(dims[second]);
+            let square = x.narrow(first, 0, side).unwrap().narrow(second, 0, side).unwrap();
+            let mut along = moved(&dims, first, |_| side);
+            along.remove(second);
+            let naive = naive.pick(&along, |index| {
+                let mut from = index.to_vec();
+                from.insert(second, index[first - usize::from(second < first)]);
+                from
+            });
+            (square.diagonal(first as isize, second as isize).unwrap(), naive)
+        }
         _ => (x.clone(), naive.clone()),
     }
+}
+
+/// Extents of which some are zero.
+fn extents(most: usize) -> impl Strategy<Value = usize> {
+    prop_oneof![1 => Just(0), 15 => 1..most]
 }
 
 fn device() -> Device {
@@ -125,7 +178,7 @@ proptest! {
 
     #[test]
     fn views_hold_what_a_naive_model_holds(
-        dims in prop::collection::vec(1usize..70, 1..4),
+        dims in prop::collection::vec(extents(70), 1..4),
         steps in prop::collection::vec(any::<[usize; 4]>(), 0..7),
     ) {
         prop_assume!(dims.iter().product::<usize>() < 20_000);
@@ -136,15 +189,15 @@ proptest! {
 
     #[test]
     fn ops_over_views_are_ops_over_copies(
-        dims in prop::collection::vec(1usize..40, 2..4),
+        dims in prop::collection::vec(extents(40), 2..4),
         steps in prop::collection::vec(any::<[usize; 4]>(), 1..6),
     ) {
         prop_assume!(dims.iter().product::<usize>() < 8_000);
         let (view, _) = viewed(&dims, &steps);
         let copy = view.copy().unwrap();
         prop_assert!(copy.is_contiguous());
-        let row = copy.narrow(0, 0, 1).unwrap();
-        let cases: [fn(&Tensor, &Tensor) -> bitnet_core::Result<Tensor>; 9] = [
+        let row = copy.narrow(0, 0, copy.dims()[0].min(1)).unwrap();
+        let cases: [fn(&Tensor, &Tensor) -> bitnet_core::Result<Tensor>; 15] = [
             |x, _| x.tanh(),
             |x, row| x.add(row),
             |x, row| row.mul(x),
@@ -154,11 +207,78 @@ proptest! {
             |x, _| x.softmax(0),
             |x, _| x.to_dtype(DType::F16)?.to_dtype(DType::F32),
             |x, row| ops::concat(&[x, row], 0),
+            |x, row| ops::concat(&[row, x], 0),
+            |x, _| ops::stack(&[x, x], -1),
+            |x, _| x.log_softmax(-1),
+            |x, _| Ok(x.sort(0, true)?.0),
+            |x, _| x.cumsum(-1),
+            |x, _| x.flip(0),
         ];
+        let outcome = |y: bitnet_core::Result<Tensor>| y.map(|y| bits(&y)).map_err(|error| error.to_string());
         for case in cases {
-            prop_assert_eq!(bits(&case(&view, &row).unwrap()), bits(&case(&copy, &row).unwrap()));
+            // Of no elements there is no largest one, and no other op may fail.
+            let got = outcome(case(&view, &row));
+            prop_assert!(got.is_ok() || got.as_ref().is_err_and(|error| error.contains("no max of no elements")));
+            prop_assert_eq!(got, outcome(case(&copy, &row)));
         }
     }
+}
+
+fn floats(x: &Tensor) -> Vec<f32> {
+    x.to_vec().unwrap()
+}
+
+#[test]
+fn views_of_nothing_are_read_written_and_combined() {
+    let device = device();
+    let zeros = |dims: [usize; 2]| Tensor::zeros(&device, dims, DType::F32).unwrap();
+    let joined = ops::concat(&[&zeros([0, 2]), &zeros([0, 3])], 1).unwrap();
+    assert_eq!(joined.dims(), [0, 5]);
+    let parts = zeros([0, 3]).split(1, &[1, 2]).unwrap();
+    let x = &parts[1];
+    assert_eq!((x.dims(), floats(x), x.as_slice::<f32>().unwrap()), (&[0, 2][..], vec![], &[][..]));
+    assert_eq!(floats(&x.sum(0, false).unwrap()), [0.0, 0.0]);
+    assert_eq!(floats(&x.prod(0, false).unwrap()), [1.0, 1.0]);
+    assert!(floats(&x.mean(0, false).unwrap()).iter().all(|mean| mean.is_nan()));
+    assert_eq!(x.sum(1, false).unwrap().dims(), [0]);
+    let ids = |dims: &[usize]| Tensor::zeros(&device, dims, DType::I64).unwrap();
+    let same = [
+        x.add(&zeros([0, 1])),
+        x.softmax(0),
+        x.softmax(1),
+        Ok(x.sort(0, false).unwrap().0),
+        Ok(x.sort(1, true).unwrap().0),
+        x.cumsum(0),
+        x.gather(1, &ids(&[0, 2])),
+        x.gather(0, &ids(&[0, 2])),
+        x.scatter_add(1, &ids(&[0, 2]), x),
+        x.index_select(1, &ids(&[2])),
+        x.index_select(0, &ids(&[0])),
+        x.to_dtype(DType::F16).unwrap().to_dtype(DType::F32),
+        x.copy(),
+    ];
+    for (i, y) in same.into_iter().enumerate() {
+        let y = y.unwrap_or_else(|error| panic!("case {i}: {error}"));
+        assert_eq!((y.dims(), floats(&y)), (&[0, 2][..], vec![]), "case {i}");
+    }
+    assert_eq!(floats(&x.t().unwrap().matmul(&zeros([0, 3])).unwrap()), [0.0; 6]);
+    let leaf = x.trainable().unwrap();
+    let gradients = leaf.softmax(1).unwrap().sum((), false).unwrap().backward().unwrap();
+    assert_eq!(gradients.of(&leaf).unwrap().dims(), [0, 2]);
+}
+
+#[test]
+fn writing_a_view_of_nothing_in_place_changes_nothing() {
+    let mut x = Tensor::zeros(&device(), [0, 3], DType::F32).unwrap().narrow(1, 1, 2).unwrap();
+    x.add_assign(&x.copy().unwrap()).unwrap();
+    assert_eq!(x.dims(), [0, 2]);
+}
+
+#[test]
+fn the_middle_of_a_gradient_of_nothing_is_nothing() {
+    let x = Tensor::zeros(&device(), [0, 5], DType::F32).unwrap().trainable().unwrap();
+    let y = x.narrow(1, 2, 2).unwrap().square().unwrap().sum((), false).unwrap();
+    assert_eq!(y.backward().unwrap().of(&x).unwrap().dims(), [0, 5]);
 }
 
 /// A copy of permuted numbers against the naive model.
@@ -167,12 +287,7 @@ fn check_permuted(device: &Device, dtype: DType, dims: &[usize], order: &[usize]
     // Exact in every type.
     let data: Vec<f32> = (0..len).map(|i| (i * 7 % 113) as f32).collect();
     let naive = Naive { dims: dims.to_vec(), data: data.clone() };
-    let turned: Vec<usize> = order.iter().map(|&i| dims[i]).collect();
-    let expected = naive.pick(&turned, |index| {
-        let mut from = vec![0; dims.len()];
-        order.iter().zip(index).for_each(|(&to, &i)| from[to] = i);
-        from
-    });
+    let expected = naive.permuted(order);
     let x = Tensor::from_slice(device, dims, &data).unwrap().to_dtype(dtype).unwrap();
     let copy = x.permute(order).unwrap().copy().unwrap();
     assert!(copy.is_contiguous());
