@@ -1,0 +1,221 @@
+//! Methods of tensors at the values that matter: numbers are those of NumPy 2.3, slopes at kinks those that PyTorch documents.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use bitnet_core::{Axes, Bool, DType, Device, Element, Error, Result, Tensor, ops};
+use half::{bf16, f16};
+use std::sync::OnceLock;
+
+/// The one device of these tests.
+fn device() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(open).clone()
+}
+
+fn open() -> Device {
+    Device::open("cpu", Some(2)).unwrap()
+}
+
+fn tensor<T: Element>(values: &[T]) -> Tensor {
+    Tensor::from_slice(&device(), [values.len()], values).unwrap()
+}
+
+fn matrix(rows: usize, values: &[f32]) -> Tensor {
+    Tensor::from_slice(&device(), [rows, values.len() / rows], values).unwrap()
+}
+
+fn values<T: Element>(x: Result<Tensor>) -> Vec<T> {
+    x.unwrap().to_vec().unwrap()
+}
+
+fn truths(x: Result<Tensor>) -> Vec<bool> {
+    values::<Bool>(x).into_iter().map(Bool::get).collect()
+}
+
+/// Bits, so that NaN and the signs of zeros count.
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Gradient of the sum of `f(x)` by `x`.
+fn slope(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<f32> {
+    let leaf = x.trainable().unwrap();
+    let gradients = f(&leaf).unwrap().sum((), false).unwrap().backward().unwrap();
+    gradients.of(&leaf).unwrap().to_dtype(DType::F32).unwrap().to_vec().unwrap()
+}
+
+fn is_argument(result: Result<Tensor>, op: &str) -> bool {
+    matches!(result, Err(Error::Argument { op: refused, .. }) if refused == op)
+}
+
+#[test]
+fn eye_has_ones_on_the_diagonal_in_every_type() {
+    for dtype in DType::ALL {
+        let eye = Tensor::eye(&device(), 3, dtype).unwrap();
+        assert_eq!((eye.dims(), eye.dtype()), (&[3, 3][..], dtype));
+        let ones = values::<f32>(eye.to_dtype(DType::F32));
+        assert_eq!(ones, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+    }
+    assert_eq!(Tensor::eye(&device(), 0, DType::F32).unwrap().dims(), [0, 0]);
+}
+
+#[test]
+fn argsort_keeps_the_order_of_equals_and_puts_nan_last() {
+    assert_eq!(values::<i64>(tensor(&[2i32, 0, 2, 1]).argsort(0, false)), [1, 3, 0, 2]);
+    assert_eq!(values::<i64>(tensor(&[2i32, 0, 2, 1]).argsort(0, true)), [0, 2, 3, 1]);
+    let x = matrix(2, &[3.0, -1.0, 2.0, 0.0, f32::NAN, -5.0]);
+    assert_eq!(values::<i64>(x.argsort(1, false)), [1, 2, 0, 2, 0, 1]);
+    assert_eq!(values::<i64>(x.argsort(-2, false)), [1, 0, 1, 0, 1, 0]);
+    assert!(!x.trainable().unwrap().argsort(1, false).unwrap().is_trainable());
+}
+
+#[test]
+fn the_smallest_few_come_from_the_smallest_on() {
+    let x = matrix(2, &[3.0, -1.0, 2.0, 0.0, f32::NAN, -5.0]);
+    let (least, places) = x.topk(2, 1, false).unwrap();
+    assert_eq!(least.to_vec::<f32>().unwrap(), [-1.0, 2.0, -5.0, 0.0]);
+    assert_eq!(places.to_vec::<i64>().unwrap(), [1, 2, 2, 0]);
+    let (least, places) = tensor(&[7u8, 5, 5, 9]).topk(3, 0, false).unwrap();
+    assert_eq!(least.to_vec::<u8>().unwrap(), [5, 5, 7]);
+    assert_eq!(places.to_vec::<i64>().unwrap(), [1, 2, 0]);
+    assert!(x.topk(4, 1, false).is_err());
+    let gradient = slope(&tensor(&[3.0f32, 1.0, 2.0]), |x| Ok(x.topk(2, 0, false)?.0));
+    assert_eq!(gradient, [0.0, 1.0, 1.0]);
+}
+
+#[test]
+fn zero_and_false_are_what_is_not() {
+    assert_eq!(truths(tensor(&[0.0f32, -0.0, 2.0, f32::NAN]).logical_not()), [true, true, false, false]);
+    assert_eq!(truths(tensor(&[0i8, -1, 1]).logical_not()), [true, false, false]);
+    assert_eq!(truths(tensor(&[f16::ZERO, f16::ONE]).logical_not()), [true, false]);
+    assert_eq!(truths(tensor(&[Bool::from(true), Bool::from(false)]).logical_not()), [false, true]);
+}
+
+#[test]
+fn nan_and_the_infinities_are_told_apart() {
+    let x = [1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0];
+    assert_eq!(truths(tensor(&x).is_nan()), [false, true, false, false, false]);
+    assert_eq!(truths(tensor(&x).is_finite()), [true, false, false, false, true]);
+    for dtype in [DType::F16, DType::BF16] {
+        let x = tensor(&x).to_dtype(dtype).unwrap();
+        assert_eq!(truths(x.is_nan()), [false, true, false, false, false]);
+        assert_eq!(truths(x.is_finite()), [true, false, false, false, true]);
+    }
+    assert_eq!(truths(tensor(&[3i64, -1]).is_nan()), [false, false]);
+    assert!(tensor(&[3i64]).is_finite().is_err());
+}
+
+#[test]
+fn remainders_and_floors_by_a_number_are_those_of_numpy() {
+    let x = tensor(&[-7.5f32, -3.0, 0.0, 2.25, 9.0]);
+    let same = |got: Result<Tensor>, expected: [f32; 5]| assert_eq!(bits(&values(got)), bits(&expected));
+    same(x.rem_scalar(2.5), [0.0, 2.0, 0.0, 2.25, 1.5]);
+    same(x.rem_scalar(-2.5), [-0.0, -0.5, -0.0, -0.25, -1.0]);
+    same(x.floor_div_scalar(2.5), [-3.0, -2.0, 0.0, 0.0, 3.0]);
+    same(x.floor_div_scalar(-2.5), [3.0, 1.0, -0.0, -1.0, -4.0]);
+    let x = tensor(&[-7i8, -1, 0, 5, 127]);
+    assert_eq!(values::<i8>(x.rem_scalar(3.0)), [2, 2, 0, 2, 1]);
+    assert_eq!(values::<i8>(x.rem_scalar(-3.0)), [-1, -1, 0, -1, -2]);
+    assert_eq!(values::<i8>(x.floor_div_scalar(3.0)), [-3, -1, 0, 1, 42]);
+    assert_eq!(values::<i8>(x.floor_div_scalar(-3.0)), [2, 0, 0, -2, -43]);
+    assert!(is_argument(x.rem_scalar(0.0), "rem"));
+    assert!(is_argument(x.floor_div_scalar(0.0), "floor_div"));
+    assert!(is_argument(x.rem_scalar(0.5), "scalar"));
+}
+
+#[test]
+fn the_smaller_and_the_larger_beside_a_number_pass_nan_on() {
+    let x = tensor(&[1.0f32, f32::NAN, f32::NEG_INFINITY, 3.0]);
+    let nan = f32::NAN;
+    assert_eq!(bits(&values(x.minimum_scalar(2.0))), bits(&[1.0, nan, f32::NEG_INFINITY, 2.0]));
+    assert_eq!(bits(&values(x.maximum_scalar(2.0))), bits(&[2.0, nan, 2.0, 3.0]));
+    assert!(values::<f32>(x.maximum_scalar(f64::NAN)).iter().all(|x| x.is_nan()));
+    assert_eq!(values::<i64>(tensor(&[-3i64, 4]).minimum_scalar(0.0)), [-3, 0]);
+    assert_eq!(values::<u8>(tensor(&[3u8, 40]).maximum_scalar(7.0)), [7, 40]);
+    assert_eq!(slope(&tensor(&[1.0f32, 2.0, 3.0]), |x| x.minimum_scalar(2.0)), [1.0, 0.5, 0.0]);
+    assert_eq!(slope(&tensor(&[1.0f32, 2.0, 3.0]), |x| x.maximum_scalar(2.0)), [0.0, 0.5, 1.0]);
+}
+
+#[test]
+fn nan_differs_from_every_number() {
+    assert_eq!(truths(tensor(&[2.0f32, f32::NAN, -2.0]).ne_scalar(2.0)), [false, true, true]);
+    assert_eq!(truths(tensor(&[2.0f32, f32::NAN]).ne_scalar(f64::NAN)), [true, true]);
+    assert_eq!(truths(tensor(&[0.0f32, -0.0]).ne_scalar(0.0)), [false, false]);
+    assert_eq!(truths(tensor(&[2i64, 1 << 40]).ne_scalar((1u64 << 40) as f64)), [true, false]);
+}
+
+#[test]
+fn halves_are_written_in_place_as_they_are_computed() {
+    let start = [1.0f32, 2048.0, 0.1, -3.0];
+    let written = |dtype, by: f32, op: fn(&mut Tensor, &Tensor) -> Result<()>| -> Vec<f32> {
+        let mut x = tensor(&start).to_dtype(dtype).unwrap();
+        op(&mut x, &tensor(&[by]).to_dtype(dtype).unwrap()).unwrap();
+        assert_eq!(x.dtype(), dtype);
+        values(x.to_dtype(DType::F32))
+    };
+    let f16s = |by, op| written(DType::F16, by, op);
+    assert_eq!(f16s(1.0, Tensor::add_assign), [2.0, 2048.0, 1.0996094, -2.0]);
+    assert_eq!(f16s(0.3, Tensor::sub_assign), [0.7001953, 2048.0, -0.20007324, -3.3007813]);
+    assert_eq!(f16s(3.0, Tensor::mul_assign), [3.0, 6144.0, 0.2998047, -9.0]);
+    assert_eq!(f16s(3.0, Tensor::div_assign), [0.33325195, 682.5, 0.033325195, -1.0]);
+    // Eight bits of a brain float: 2049 is between 2048 and 2064, 0.1 is 0.100097656.
+    let bf16s = |by, op| written(DType::BF16, by, op);
+    assert_eq!(bf16s(1.0, Tensor::add_assign), [2.0, 2048.0, 1.1015625, -2.0]);
+    assert_eq!(bf16s(1.0, Tensor::sub_assign), [0.0, 2048.0, -0.8984375, -4.0]);
+    assert_eq!(bf16s(2.0, Tensor::mul_assign), [2.0, 4096.0, 0.20019531, -6.0]);
+    assert_eq!(bf16s(2.0, Tensor::div_assign), [0.5, 1024.0, 0.050048828, -1.5]);
+}
+
+#[test]
+fn integers_wrap_in_place_as_numpy_s_do() {
+    let mut x = tensor(&[100i8, -100, 7, 0]);
+    x.add_assign(&tensor(&[100i8])).unwrap();
+    assert_eq!(x.to_vec::<i8>().unwrap(), [-56, 0, 107, 100]);
+    x.mul_assign(&tensor(&[3i8])).unwrap();
+    assert_eq!(x.to_vec::<i8>().unwrap(), [88, 0, 65, 44]);
+    let mut x = tensor(&[200u8, 3, 0]);
+    x.sub_assign(&tensor(&[5u8, 5, 5])).unwrap();
+    assert_eq!(x.to_vec::<u8>().unwrap(), [195, 254, 251]);
+    let mut x = tensor(&[1i64 << 62, -5]);
+    x.mul_assign(&tensor(&[2i64])).unwrap();
+    assert_eq!(x.to_vec::<i64>().unwrap(), [i64::MIN, -10]);
+    let mut x = tensor(&[i32::MAX, 5]);
+    x.add_assign(&tensor(&[1i32])).unwrap();
+    assert_eq!(x.to_vec::<i32>().unwrap(), [i32::MIN, 6]);
+    assert!(matches!(x.div_assign(&tensor(&[2i32])), Err(Error::Argument { op: "div", .. })));
+}
+
+#[test]
+fn division_in_place_follows_the_rules_of_floats() {
+    let mut x = tensor(&[1.0f32, -1.0, 0.0, 6.0]);
+    x.div_assign(&tensor(&[0.0f32, 0.0, 0.0, 4.0])).unwrap();
+    let x = x.to_vec::<f32>().unwrap();
+    assert_eq!((x[0], x[1], x[3]), (f32::INFINITY, f32::NEG_INFINITY, 1.5));
+    assert!(x[2].is_nan());
+}
+
+#[test]
+fn the_norm_of_order_zero_counts() {
+    let x = matrix(2, &[0.0, -2.0, 0.0, 1.0, -0.0, 3.0]);
+    assert_eq!(values::<f32>(x.norm(0.0, 1, false)), [1.0, 2.0]);
+    assert_eq!(values::<f32>(x.norm(0.0, (), true)), [3.0]);
+    assert!(is_argument(x.norm(-1.0, 1, false), "norm"));
+    assert!(is_argument(x.norm(f64::NAN, 1, false), "norm"));
+}
+
+#[test]
+fn a_product_with_zeros_has_the_slopes_of_the_others_products() {
+    let x = matrix(3, &[2.0, 3.0, 4.0, 2.0, 0.0, 4.0, 0.0, 3.0, 0.0]);
+    assert_eq!(slope(&x, |x| x.prod(1, false)), [12.0, 8.0, 6.0, 0.0, 8.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(slope(&matrix(1, &[0.0]), |x| x.prod(1, true)), [1.0]);
+}
+
+/// As `torch.amax`: "gradient is evenly distributed between equal maximums".
+#[test]
+fn equal_extremes_share_the_gradient() {
+    let x = matrix(2, &[5.0, 1.0, 5.0, 2.0, 2.0, 2.0]);
+    let third = 1.0 / 3.0;
+    assert_eq!(slope(&x, |x| x.max(1, false)), [0.5, 0.0, 0.5, third, third, third]);
+    assert_eq!(slope(&x, |x| x.min(1, true)), [0.0, 1.0, 0.0, third, third, third]);
+    assert_eq!(slope(&x, |x| x.max((), false)), [0.5, 0.0, 0.5, 0.0, 0.0, 0.0]);
+}
