@@ -60,6 +60,38 @@ fn eye_has_ones_on_the_diagonal_in_every_type() {
 }
 
 #[test]
+fn counting_past_the_end_of_a_type_is_refused() {
+    let arange = |start, end, step, dtype| Tensor::arange(&device(), start, end, step, dtype);
+    assert_eq!(values::<u8>(arange(253.0, 256.0, 1.0, DType::U8)), [253, 254, 255]);
+    assert_eq!(values::<i8>(arange(-126.0, -129.0, -1.0, DType::I8)), [-126, -127, -128]);
+    assert_eq!(values::<i32>(arange(2147483646.0, 2147483648.0, 1.0, DType::I32)), [i32::MAX - 1, i32::MAX]);
+    assert_eq!(values::<i64>(arange(-4.0, 5.0, 4.0, DType::I64)), [-4, 0, 4]);
+    assert_eq!(truths(arange(0.0, 2.0, 1.0, DType::Bool)), [false, true]);
+    assert!(is_argument(arange(0.0, 300.0, 1.0, DType::U8), "arange"));
+    assert!(is_argument(arange(1.0, -2.0, -1.0, DType::U8), "arange"));
+    assert!(is_argument(arange(0.0, -200.0, -1.0, DType::I8), "arange"));
+    assert!(is_argument(arange(2147483647.0, 2147483649.0, 1.0, DType::I32), "arange"));
+    assert!(is_argument(arange(9.3e18, 9.4e18, 1e17, DType::I64), "arange"));
+}
+
+#[test]
+fn counting_integers_by_fractions_is_refused() {
+    assert!(is_argument(Tensor::arange(&device(), 0.0, 1.0, 0.25, DType::I64), "arange"));
+    assert!(is_argument(Tensor::arange(&device(), 0.5, 3.0, 1.0, DType::U8), "arange"));
+}
+
+#[test]
+fn equal_distances_are_of_floats() {
+    let linspace = |count, dtype| Tensor::linspace(&device(), 0.0, 1.0, count, dtype);
+    for dtype in [DType::I8, DType::U8, DType::I32, DType::I64, DType::Bool] {
+        assert!(matches!(linspace(2, dtype), Err(Error::DType { op: "linspace", got, .. }) if got == dtype));
+    }
+    assert_eq!(values::<f16>(linspace(5, DType::F16)), [0.0, 0.25, 0.5, 0.75, 1.0].map(f16::from_f32));
+    assert_eq!(values::<bf16>(linspace(1, DType::BF16)), [bf16::ZERO]);
+    assert!(values::<f32>(linspace(0, DType::F32)).is_empty());
+}
+
+#[test]
 fn argsort_keeps_the_order_of_equals_and_puts_nan_last() {
     assert_eq!(values::<i64>(tensor(&[2i32, 0, 2, 1]).argsort(0, false)), [1, 3, 0, 2]);
     assert_eq!(values::<i64>(tensor(&[2i32, 0, 2, 1]).argsort(0, true)), [0, 2, 3, 1]);

@@ -4,6 +4,21 @@ use super::Tensor;
 use crate::{Bool, DType, Device, Error, Result, Shape, random::Rng};
 use half::{bf16, f16};
 
+/// `value` as an integer that `dtype` has; a truth is 0 or 1.
+fn whole(op: &'static str, value: f64, dtype: DType) -> Result<i64> {
+    let (low, high) = match dtype {
+        DType::Bool => return Ok(i64::from(value != 0.0)),
+        DType::I8 => (-128.0, 127.0),
+        DType::U8 => (0.0, 255.0),
+        DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+        _ => (-9.2e18, 9.2e18),
+    };
+    if value.fract() == 0.0 && (low..=high).contains(&value) {
+        return Ok(value as i64);
+    }
+    Err(Error::Argument { op, reason: format!("{dtype} does not have the value {value}") })
+}
+
 impl Tensor {
     /// Zeros.
     ///
@@ -42,22 +57,15 @@ impl Tensor {
     /// Where the type does not have the value, or as [`Tensor::empty`].
     pub fn scalar(device: &Device, value: f64, dtype: DType) -> Result<Self> {
         let shape = Shape::new(&[]);
-        let whole = |low: f64, high: f64| {
-            if value.fract() == 0.0 && (low..=high).contains(&value) {
-                return Ok(value as i64);
-            }
-            Err(Error::Argument { op: "scalar", reason: format!("{dtype} does not have the value {value}") })
-        };
+        let whole = || whole("scalar", value, dtype);
         match dtype {
             DType::F32 => Self::from_slice(device, shape, &[value as f32]),
             DType::F16 => Self::from_slice(device, shape, &[f16::from_f64(value)]),
             DType::BF16 => Self::from_slice(device, shape, &[bf16::from_f64(value)]),
-            DType::I8 => Self::from_slice(device, shape, &[whole(-128.0, 127.0)? as i8]),
-            DType::U8 => Self::from_slice(device, shape, &[whole(0.0, 255.0)? as u8]),
-            DType::I32 => {
-                Self::from_slice(device, shape, &[whole(f64::from(i32::MIN), f64::from(i32::MAX))? as i32])
-            }
-            DType::I64 => Self::from_slice(device, shape, &[whole(-9.2e18, 9.2e18)?]),
+            DType::I8 => Self::from_slice(device, shape, &[whole()? as i8]),
+            DType::U8 => Self::from_slice(device, shape, &[whole()? as u8]),
+            DType::I32 => Self::from_slice(device, shape, &[whole()? as i32]),
+            DType::I64 => Self::from_slice(device, shape, &[whole()?]),
             DType::Bool => Self::from_slice(device, shape, &[Bool::from(value != 0.0)]),
         }
     }
@@ -96,13 +104,16 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::empty`], or where the type is not of floats.
     pub fn linspace(device: &Device, start: f64, end: f64, count: usize, dtype: DType) -> Result<Self> {
+        if !dtype.is_float() {
+            return Err(Error::DType { op: "linspace", expected: DType::F32, got: dtype });
+        }
         let step = (end - start) / count.saturating_sub(1).max(1) as f64;
         Self::counted(device, count, dtype, |i| {
             if i > 0 && i + 1 == count { end } else { start + i as f64 * step }
         })
     }
 
-    /// `[count]` values of `f`, made in f64 and rounded once.
+    /// `[count]` values of `f`, made in f64 and rounded once to floats; integers are exact.
     fn counted(device: &Device, count: usize, dtype: DType, f: impl Fn(usize) -> f64) -> Result<Self> {
         // Asked for first, so that a size beyond memory is an error and not an abort.
         Self::empty(device, [count], dtype)?;
@@ -120,7 +131,8 @@ impl Tensor {
                 Self::from_slice(device, [count], &all)
             }
             _ => {
-                let all: Vec<i64> = (0..count).map(|i| f(i) as i64).collect();
+                let all: Vec<i64> =
+                    (0..count).map(|i| whole("arange", f(i), dtype)).collect::<Result<_>>()?;
                 Self::from_slice(device, [count], &all)?.to_dtype(dtype)
             }
         }
