@@ -236,6 +236,39 @@ fn the_norm_of_order_zero_counts() {
 }
 
 #[test]
+fn norms_do_not_fall_at_zero() {
+    let x = matrix(2, &[0.0, 0.0, 3.0, -4.0]);
+    let near = |got: Vec<f32>, expected: [f32; 4]| {
+        let near = got.iter().zip(&expected).all(|(got, expected)| (got - expected).abs() < 1e-6);
+        assert!(near, "{got:?}, not {expected:?}");
+    };
+    for keepdim in [false, true] {
+        near(slope(&x, |x| x.norm(1.0, 1, keepdim)), [0.0, 0.0, 1.0, -1.0]);
+        near(slope(&x, |x| x.norm(2.0, 1, keepdim)), [0.0, 0.0, 0.6, -0.8]);
+        // x |x| / y² with y = (27 + 64)^(1/3).
+        near(slope(&x, |x| x.norm(3.0, 1, keepdim)), [0.0, 0.0, 0.4448514, -0.7908468]);
+        near(slope(&x, |x| x.norm(f64::INFINITY, 1, keepdim)), [0.0, 0.0, 0.0, -1.0]);
+    }
+    // y = (√3 + √4)² and sign(x) (y / |x|)^(1/2), with no pull on the zero beside.
+    let beside = matrix(1, &[0.0, 3.0, -4.0, 0.0]);
+    near(slope(&beside, |x| x.norm(0.5, 1, false)), [0.0, 2.1547005, -1.8660254, 0.0]);
+    near(slope(&beside, |x| x.norm(1.5, (), false)), [0.0, 0.7329565, -0.8463452, 0.0]);
+    assert_eq!(slope(&x.to_dtype(DType::F16).unwrap(), |x| x.norm(2.0, 0, false))[..2], [0.0, 0.0]);
+}
+
+#[test]
+fn the_spread_of_equal_numbers_does_not_fall() {
+    let x = matrix(2, &[2.0, 2.0, 2.0, -1.0, 0.0, 1.0]);
+    for correction in [0, 1] {
+        assert_eq!(slope(&x, |x| x.var(1, correction, false))[..3], [0.0; 3]);
+        assert_eq!(slope(&x, |x| x.std(1, correction, true))[..3], [0.0; 3]);
+    }
+    assert_eq!(slope(&x, |x| x.std(1, 1, false))[3..], [-0.5, 0.0, 0.5]);
+    assert_eq!(values::<f32>(x.std(1, 1, false)), [0.0, 1.0]);
+    assert!(slope(&matrix(1, &[3.0]), |x| x.std(1, 1, false))[0].is_nan());
+}
+
+#[test]
 fn a_product_with_zeros_has_the_slopes_of_the_others_products() {
     let x = matrix(3, &[2.0, 3.0, 4.0, 2.0, 0.0, 4.0, 0.0, 3.0, 0.0]);
     assert_eq!(slope(&x, |x| x.prod(1, false)), [12.0, 8.0, 6.0, 0.0, 8.0, 0.0, 0.0, 0.0, 0.0]);
@@ -250,4 +283,16 @@ fn equal_extremes_share_the_gradient() {
     assert_eq!(slope(&x, |x| x.max(1, false)), [0.5, 0.0, 0.5, third, third, third]);
     assert_eq!(slope(&x, |x| x.min(1, true)), [0.0, 1.0, 0.0, third, third, third]);
     assert_eq!(slope(&x, |x| x.max((), false)), [0.5, 0.0, 0.5, 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn norms_and_spreads_of_halves_do_not_overflow_on_the_way() {
+    let x = tensor(&[300.0f32, -400.0]).to_dtype(DType::F16).unwrap();
+    assert_eq!(values::<f16>(x.norm(2.0, 0, false)), [f16::from_f32(500.0)]);
+    assert_eq!(values::<f16>(x.norm(4.0, Axes::from(()), false)), [f16::from_f32(428.46)]);
+    assert_eq!(values::<f16>(x.std(0, 0, false)), [f16::from_f32(350.0)]);
+    let many = Tensor::ones(&device(), [40_000], DType::F16).unwrap();
+    assert_eq!(values::<f16>(many.norm(0.0, 0, false)), [f16::from_f32(40_000.0)]);
+    assert_eq!(slope(&x, |x| x.norm(2.0, 0, false)), [0.6, -0.8].map(|x| f16::from_f32(x).to_f32()));
+    assert_eq!(x.norm(1.0, 0, true).unwrap().dtype(), DType::F16);
 }

@@ -3,6 +3,7 @@
 use super::Tensor;
 use crate::{
     Axes, DType, Error, Result,
+    autograd::record,
     ops::{
         Binary, Compare, Logical, Reduce, Unary, binary, binary_assign, compare, logical, matmul, reduce,
         select, unary,
@@ -321,18 +322,37 @@ impl Tensor {
         if !self.dtype().is_float() {
             return Err(Error::DType { op: "var", expected: DType::F32, got: self.dtype() });
         }
-        let axes = axes.into();
-        let freedom = self.count(&axes)?.saturating_sub(correction);
-        let sum = reduce(Reduce::Deviations, &self.to_dtype(DType::F32)?, &axes, keepdim)?;
-        sum.div_scalar(freedom as f64)?.to_dtype(self.dtype())
+        self.wide_var(&axes.into(), correction, keepdim)?.to_dtype(self.dtype())
     }
 
-    /// Square root of [`Tensor::var`].
+    /// [`Tensor::var`] in f32.
+    fn wide_var(&self, axes: &Axes, correction: usize, keepdim: bool) -> Result<Self> {
+        let freedom = self.count(axes)?.saturating_sub(correction);
+        let sum = reduce(Reduce::Deviations, &self.to_dtype(DType::F32)?, axes, keepdim)?;
+        sum.div_scalar(freedom as f64)
+    }
+
+    /// Square root of [`Tensor::var`]. Its slope is taken as 0 where all elements are equal.
     ///
     /// # Errors
     /// As [`Tensor::mean`].
     pub fn std(&self, axes: impl Into<Axes>, correction: usize, keepdim: bool) -> Result<Self> {
-        self.var(axes, correction, keepdim)?.sqrt()
+        if !self.dtype().is_float() {
+            return Err(Error::DType { op: "std", expected: DType::F32, got: self.dtype() });
+        }
+        self.wide_var(&axes.into(), correction, keepdim)?.root()?.to_dtype(self.dtype())
+    }
+
+    /// Square root whose slope at zero, where there is none, is taken as 0.
+    fn root(&self) -> Result<Self> {
+        let y = self.detach().sqrt()?;
+        let result = y.detach();
+        Ok(record(y, [self], || {
+            move |g: &Self| {
+                let slope = g.div(&result)?.mul_scalar(0.5)?;
+                Ok([Some(result.eq_scalar(0.0)?.where_cond(&g.zeros_like()?, &slope)?)])
+            }
+        }))
     }
 
     /// `ln(Σ e^x)` over dimensions without overflow.
@@ -354,7 +374,8 @@ impl Tensor {
         axes.iter().rev().try_fold(self.clone(), |x, &axis| x.squeeze(axis as isize))
     }
 
-    /// `(Σ |x|^p)^(1/p)` over dimensions; with `p` infinite the largest absolute value, with 0 the number of non-zeros.
+    /// `(Σ |x|^p)^(1/p)` over dimensions; with `p` infinite the largest absolute value, with 0 the number of non-zeros. Halves are
+    /// summed in f32. Where a slope does not exist, as at zero, it is taken as 0.
     ///
     /// # Errors
     /// As [`Tensor::mean`], or where `p` is negative.
@@ -362,14 +383,32 @@ impl Tensor {
         if !self.dtype().is_float() {
             return Err(Error::DType { op: "norm", expected: DType::F32, got: self.dtype() });
         }
-        match p {
-            0.0 => self.ne_scalar(0.0)?.to_dtype(self.dtype())?.sum(axes, keepdim),
-            1.0 => self.abs()?.sum(axes, keepdim),
-            2.0 => self.square()?.sum(axes, keepdim)?.sqrt(),
-            f64::INFINITY => self.abs()?.max(axes, keepdim),
-            p if p > 0.0 => self.abs()?.pow_scalar(p)?.sum(axes, keepdim)?.pow_scalar(1.0 / p),
+        let x = self.to_dtype(DType::F32)?;
+        let y = match p {
+            0.0 => x.ne_scalar(0.0)?.to_dtype(DType::F32)?.sum(axes, keepdim),
+            1.0 => x.abs()?.sum(axes, keepdim),
+            2.0 => x.square()?.sum(axes, keepdim)?.root(),
+            f64::INFINITY => x.abs()?.max(axes, keepdim),
+            p if p > 0.0 => x.power_norm(p, &axes.into(), keepdim),
             p => Err(Error::Argument { op: "norm", reason: format!("no norm of order {p}") }),
-        }
+        };
+        y?.to_dtype(self.dtype())
+    }
+
+    /// [`Tensor::norm`] of any order above zero.
+    fn power_norm(&self, p: f64, axes: &Axes, keepdim: bool) -> Result<Self> {
+        let powers = self.detach().abs()?.pow_scalar(p)?;
+        let y = powers.sum(axes.clone(), true)?.pow_scalar(1.0 / p)?;
+        let y = record(y.clone(), [self], || {
+            let x = self.detach();
+            move |g: &Self| {
+                // sign(x) (|x| / y)^(p - 1)
+                let slope = x.sign()?.mul(&x.abs()?.div(&y)?.pow_scalar(p - 1.0)?)?.mul(g)?;
+                let none = x.eq_scalar(0.0)?.logical_or(&y.eq_scalar(0.0)?)?;
+                Ok([Some(none.where_cond(&slope.zeros_like()?, &slope)?)])
+            }
+        });
+        if keepdim { Ok(y) } else { y.without_axes(axes) }
     }
 
     /// `Σ x y` of two vectors.
