@@ -218,6 +218,38 @@ fn integers_wrap_in_place_as_numpy_s_do() {
 }
 
 #[test]
+fn a_number_is_combined_in_place_with_every_element() {
+    let mut x = tensor(&[1.0f32, -2.0, 6.5]);
+    let address = x.as_slice::<f32>().unwrap().as_ptr();
+    x.add_scalar_assign(1.5).unwrap();
+    assert_eq!(x.to_vec::<f32>().unwrap(), [2.5, -0.5, 8.0]);
+    x.sub_scalar_assign(0.5).unwrap();
+    assert_eq!(x.to_vec::<f32>().unwrap(), [2.0, -1.0, 7.5]);
+    x.mul_scalar_assign(-4.0).unwrap();
+    assert_eq!(x.to_vec::<f32>().unwrap(), [-8.0, 4.0, -30.0]);
+    x.div_scalar_assign(8.0).unwrap();
+    assert_eq!(x.to_vec::<f32>().unwrap(), [-1.0, 0.5, -3.75]);
+    assert_eq!(x.as_slice::<f32>().unwrap().as_ptr(), address);
+}
+
+#[test]
+fn a_number_in_place_has_to_be_one_of_the_type() {
+    let mut x = tensor(&[250u8, 3]);
+    x.add_scalar_assign(10.0).unwrap();
+    assert_eq!(x.to_vec::<u8>().unwrap(), [4, 13]);
+    assert!(matches!(x.sub_scalar_assign(0.5), Err(Error::Argument { op: "scalar", .. })));
+    assert!(matches!(x.mul_scalar_assign(256.0), Err(Error::Argument { op: "scalar", .. })));
+    assert!(matches!(x.div_scalar_assign(2.0), Err(Error::Argument { op: "div", .. })));
+    let other = x.clone();
+    assert!(matches!(x.add_scalar_assign(1.0), Err(Error::Shared { op: "add" })));
+    assert_eq!(other.to_vec::<u8>().unwrap(), [4, 13]);
+    let mut half = tensor(&[f16::from_f32(0.1)]);
+    half.mul_scalar_assign(3.0).unwrap();
+    assert_eq!(half.to_vec::<f16>().unwrap(), [f16::from_f32(0.2998)]);
+    assert!(tensor(&[1.0f32]).trainable().unwrap().add_scalar_assign(1.0).is_err());
+}
+
+#[test]
 fn division_in_place_follows_the_rules_of_floats() {
     let mut x = tensor(&[1.0f32, -1.0, 0.0, 6.0]);
     x.div_assign(&tensor(&[0.0f32, 0.0, 0.0, 4.0])).unwrap();

@@ -292,6 +292,32 @@ impl Tensor {
     }
 }
 
+macro_rules! scalar_assignments {
+    ($($(#[$doc:meta])* $name:ident => $op:ident;)*) => {
+        impl Tensor {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// Where the type does not have the number, or as [`binary_assign`].
+            pub fn $name(&mut self, other: f64) -> Result<()> {
+                let other = self.number(other)?;
+                binary_assign(Binary::$op, self, &other)
+            }
+        )*}
+    };
+}
+
+scalar_assignments! {
+    /// `x += y` in place, `y` the same number for all elements.
+    add_scalar_assign => Add;
+    /// `x -= y` in place, `y` the same number for all elements.
+    sub_scalar_assign => Sub;
+    /// `x *= y` in place, `y` the same number for all elements.
+    mul_scalar_assign => Mul;
+    /// `x /= y` in place, `y` the same number for all elements.
+    div_scalar_assign => Div;
+}
+
 /// Statistics, made of sums and extremes.
 impl Tensor {
     /// Number of elements over dimensions.
