@@ -340,7 +340,8 @@ impl Tensor {
         sum.div_scalar(count as f64)?.to_dtype(self.dtype())
     }
 
-    /// Mean squared distance from the mean over dimensions, the sum divided by the count less `correction` (1: sample variance).
+    /// Mean squared distance from the mean over dimensions, the sum divided by the count less `correction` (1: sample variance); NaN of
+    /// nothing.
     ///
     /// # Errors
     /// As [`Tensor::mean`].
@@ -381,11 +382,14 @@ impl Tensor {
         }))
     }
 
-    /// `ln(Σ e^x)` over dimensions without overflow.
+    /// `ln(Σ e^x)` over dimensions without overflow, of halves in f32.
     ///
     /// # Errors
     /// As [`Tensor::mean`], or over no elements.
     pub fn logsumexp(&self, axes: impl Into<Axes>, keepdim: bool) -> Result<Self> {
+        if matches!(self.dtype(), DType::F16 | DType::BF16) {
+            return self.to_dtype(DType::F32)?.logsumexp(axes, keepdim)?.to_dtype(self.dtype());
+        }
         let axes = axes.into();
         let largest = self.detach().max(axes.clone(), true)?;
         // An infinite largest one would make NaN of the differences.
