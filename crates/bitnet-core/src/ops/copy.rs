@@ -104,7 +104,7 @@ impl Tensor {
     }
 
     /// The elements as another type, itself where it is the same. Floats to integers truncate towards zero and stop at the ends of the
-    /// type, integers keep their low bits, and truths are 0 and 1.
+    /// type (NaN is 0), integers keep their low bits, and truths are 0 and 1. Everything but zero is true, NaN too.
     ///
     /// # Errors
     /// Where the device fails.

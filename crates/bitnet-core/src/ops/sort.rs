@@ -110,7 +110,7 @@ impl Tensor {
         }))
     }
 
-    /// Softmax along dimension `dim`: `e^x / Σ e^x`.
+    /// Softmax along dimension `dim`: `e^x / Σ e^x`; NaN beside NaN or plus infinity, and of minus infinity alone.
     ///
     /// # Errors
     /// Where the dimension does not exist, the elements are not floats, or the device fails.
