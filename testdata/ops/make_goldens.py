@@ -3,12 +3,14 @@
     pip install numpy==2.3.4 torch==2.9.1 safetensors
     python testdata/ops/make_goldens.py
 
-writes cases.json (op, arguments, names of inputs, outputs and gradients) and tensors.safetensors beside this file.
+writes cases.json (op, arguments, names of inputs, outputs and gradients) and tensors.safetensors beside this file. What every op has in
+common is in awkward.py.
 """
 import json, os
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.torch import save_file
+import awkward
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 rng = np.random.default_rng(20261126)
@@ -19,19 +21,22 @@ SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, 1.2e-38, 
 
 
 def keep(array):
-    array = np.array(array, order="C", copy=True)
-    key = (array.dtype.str, array.shape, array.tobytes())
+    """The name of an array of NumPy or a tensor of PyTorch, which alone has bfloat16."""
+    x = torch.from_numpy(np.array(array, order="C", copy=True)) if not torch.is_tensor(array) else array.clone(memory_format=torch.contiguous_format)
+    key = (x.dtype, tuple(x.shape), x.view(torch.int16 if x.dtype == torch.bfloat16 else x.dtype).numpy().tobytes())
     if key not in names:
         names[key] = f"t{len(tensors)}"
-        tensors[names[key]] = array
+        tensors[names[key]] = x
     return names[key]
 
 
-def case(op, inputs, outputs, tol="exact", grads=None, seed=None, **args):
+def case(op, inputs, outputs, tol="exact", grads=None, seed=None, refused=False, **args):
     entry = {"op": op, "inputs": [keep(x) for x in inputs], "outputs": [keep(y) for y in outputs], "tol": tol, "args": args}
     if grads is not None:
         entry["seed"] = keep(seed)
         entry["grads"] = [keep(g) for g in grads]
+    if refused:
+        entry["refused"] = True
     cases.append(entry)
 
 
@@ -231,6 +236,8 @@ for target in (np.float16, np.int8, np.int32, np.int64, np.bool_):
 big = np.array([-129, 255, 256, 2**33 + 5, 0], np.int64)
 for target in (np.int8, np.uint8, np.int32, np.float32, np.bool_):
     case("cast", [big], [big.astype(target)], dtype=np.dtype(target).name)
+
+awkward.cases(case, differentiated, UNARY, EXACT, ABSOLUTE, BINARY, NUMPY)
 
 save_file(tensors, os.path.join(HERE, "tensors.safetensors"))
 with open(os.path.join(HERE, "cases.json"), "w") as out:
