@@ -137,9 +137,10 @@ impl Tensor {
     /// Gradients of the sum of this tensor's elements, each times its element of `seed`, by every trainable leaf.
     ///
     /// # Errors
-    /// Where the shapes differ, nothing is trainable, or the device fails.
+    /// Where the shapes or devices differ, nothing is trainable, or the device fails.
     pub fn backward_from(&self, seed: &Self) -> Result<Gradients> {
         crate::ops::expect_shape("backward", seed, self.shape())?;
+        crate::ops::expect_device("backward", self.device(), seed.device())?;
         let Some(last) = self.record() else {
             let reason = "nothing that the tensor was made of is trainable".to_owned();
             return Err(Error::Argument { op: "backward", reason });

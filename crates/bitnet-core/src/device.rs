@@ -77,7 +77,8 @@ impl Device {
         Self(Arc::new(Opened { backend, pool, choice: Some(choice) }))
     }
 
-    /// Whether both are handles to the same opened device.
+    /// Whether both are handles to the same opened device, as clones of one are. Only tensors of one device are combined; what was
+    /// opened twice, even by one name, is two devices with pools and threads of their own.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

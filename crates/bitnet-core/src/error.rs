@@ -105,6 +105,16 @@ pub enum Error {
         /// Name of the device.
         device: String,
     },
+    /// Operands live on two devices; one that was opened twice is two.
+    #[error("{op}: operands on two devices, `{a}` and `{b}`; copy one with `to_device` first")]
+    Devices {
+        /// The op.
+        op: &'static str,
+        /// Name of the device of the first operand.
+        a: String,
+        /// Name of the device of the other.
+        b: String,
+    },
     /// Bytes are too few or not aligned for the tensor.
     #[error(
         "tensor of {wanted} bytes aligned to {align}: got {got} bytes at an address that is {misaligned} past alignment"

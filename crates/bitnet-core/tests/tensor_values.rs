@@ -328,3 +328,68 @@ fn norms_and_spreads_of_halves_do_not_overflow_on_the_way() {
     assert_eq!(slope(&x, |x| x.norm(2.0, 0, false)), [0.6, -0.8].map(|x| f16::from_f32(x).to_f32()));
     assert_eq!(x.norm(1.0, 0, true).unwrap().dtype(), DType::F16);
 }
+
+#[test]
+fn an_op_on_two_devices_is_refused() {
+    let (here, there) = (open(), open());
+    let on = |device: &Device, dtype| Tensor::ones(device, [2, 2], dtype).unwrap();
+    let (x, y, ids) = (on(&here, DType::F32), on(&there, DType::F32), on(&there, DType::I64));
+    let (truth, other) = (on(&here, DType::Bool), on(&there, DType::Bool));
+    let line = Tensor::zeros(&there, [2], DType::I64).unwrap();
+    let mut written = on(&here, DType::F32);
+    let mut means = [on(&here, DType::F32), on(&there, DType::F32)];
+    let [m, v] = &mut means;
+    let adam = ops::Adam {
+        lr: 0.1,
+        betas: [0.9, 0.99],
+        eps: 1e-8,
+        weight_decay: 0.0,
+        decoupled: true,
+        step: 1,
+        gradient_scale: 1.0,
+    };
+    let cases = [
+        ("add", x.add(&y)),
+        ("einsum", ops::einsum("ij,ij->ij", &[&x, &y])),
+        ("lt", x.lt(&y)),
+        ("select", truth.where_cond(&x, &y)),
+        ("select", other.where_cond(&x, &x)),
+        ("logical_and", truth.logical_and(&other)),
+        ("concat", ops::concat(&[&x, &x, &y], 0)),
+        ("concat", ops::stack(&[&x, &y], 0)),
+        ("matmul", x.matmul(&y)),
+        ("linear", ops::linear(&x, &y)),
+        ("index_select", x.index_select(0, &line)),
+        ("gather", x.gather(0, &ids)),
+        ("scatter_add", x.scatter_add(0, &ids.to_device(&here).unwrap(), &y)),
+        ("scatter_add", x.scatter_add(0, &ids, &x)),
+        ("kl_divergence", ops::kl_divergence(&x, &y, 1.0)),
+        (
+            "rope",
+            ops::rope(x.unsqueeze(1).unwrap(), &y.narrow(1, 0, 1).unwrap(), &y.narrow(1, 1, 1).unwrap()),
+        ),
+        ("add", written.add_assign(&y).map(|()| x.clone())),
+        ("adam", ops::adam(&adam, &mut written, &x, m, v).map(|()| x.clone())),
+        ("backward", x.trainable().unwrap().exp().unwrap().backward_from(&y).map(|_| x.clone())),
+    ];
+    for (i, (op, result)) in cases.into_iter().enumerate() {
+        let refused = matches!(&result, Err(Error::Devices { op: refused, .. }) if *refused == op);
+        assert!(refused, "case {i}, {op}: {result:?}");
+    }
+}
+
+#[test]
+fn the_refusal_of_two_devices_says_what_to_do() {
+    let scalar = Device::open("cpu/scalar", Some(1)).unwrap();
+    let x = Tensor::ones(&scalar, [2], DType::F32).unwrap();
+    let y = Tensor::ones(&device(), [2], DType::F32).unwrap();
+    let text = x.sub(&y).unwrap_err().to_string();
+    let other = y.device().name();
+    assert_eq!(
+        text,
+        format!("sub: operands on two devices, `cpu/scalar` and `{other}`; copy one with `to_device` first")
+    );
+    assert_eq!(values::<f32>(x.sub(&y.to_device(&scalar).unwrap())), [0.0, 0.0]);
+    let handle = scalar.clone();
+    assert!(x.add(&Tensor::ones(&handle, [2], DType::F32).unwrap()).is_ok());
+}

@@ -1,6 +1,6 @@
 //! One step of Adam (Kingma & Ba 2015, arXiv:1412.6980) or AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), as PyTorch rounds it.
 
-use super::expect_shape;
+use super::{expect_device, expect_shape};
 use crate::{Result, Tensor};
 
 /// What a step depends on besides the gradient.
@@ -45,10 +45,13 @@ pub fn reference(adam: &Adam, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [
 /// Updates `w` in place by its gradient `g`, and the means `m` of gradients and `v` of their squares, all of one shape.
 ///
 /// # Errors
-/// Where shapes differ, what is written is shared, or the device fails.
+/// Where shapes or devices differ, what is written is shared, or the device fails.
 pub fn adam(adam: &Adam, w: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()> {
     let op = "adam";
-    [g, m, v].into_iter().try_for_each(|x| expect_shape(op, x, w.shape()))?;
+    for x in [g, m, v] {
+        expect_shape(op, x, w.shape())?;
+        expect_device(op, w.device(), x.device())?;
+    }
     let (device, g) = (w.device().clone(), g.contiguous()?);
     device.backend().adam(adam, g.view(), [w.view_mut(op)?, m.view_mut(op)?, v.view_mut(op)?])
 }

@@ -1,6 +1,9 @@
 //! Arithmetic of two tensors, element by element, with NumPy's broadcasting.
 
-use super::operand::{Operand, zip};
+use super::{
+    expect_device,
+    operand::{Operand, zip},
+};
 use crate::{DType, Error, Result, Shape, Tensor, autograd::record};
 
 /// An operation on two numbers.
@@ -180,9 +183,10 @@ pub(crate) fn integers<T: Integer>(op: Binary, a: Operand<'_, T>, b: Operand<'_,
     }
 }
 
-/// Refuses operands of two types, or of one that the op does not take.
-pub(crate) fn expect_dtypes(op: Binary, a: &Tensor, b: &Tensor) -> Result<()> {
+/// Refuses operands on two devices, of two types, or of one that the op does not take.
+fn expect_operands(op: Binary, a: &Tensor, b: &Tensor) -> Result<()> {
     let name = op.name();
+    expect_device(name, a.device(), b.device())?;
     if a.dtype() != b.dtype() {
         return Err(Error::DType { op: name, expected: a.dtype(), got: b.dtype() });
     }
@@ -200,9 +204,9 @@ pub(crate) fn expect_dtypes(op: Binary, a: &Tensor, b: &Tensor) -> Result<()> {
 /// `a op b`, broadcast together.
 ///
 /// # Errors
-/// Where shapes do not broadcast, types differ or are not taken, an integer is divided by zero, or the device fails.
+/// Where shapes do not broadcast, devices or types differ, the type is not taken, an integer is divided by zero, or the device fails.
 pub fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    expect_dtypes(op, a, b)?;
+    expect_operands(op, a, b)?;
     let name = op.name();
     let shape = Shape::broadcast(name, a.shape(), b.shape())?;
     let mut y = Tensor::empty(a.device(), shape, a.dtype())?;
@@ -264,7 +268,7 @@ fn share(g: &Tensor, x: &Tensor, other: &Tensor, y: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`binary`], or where `x` is shared, strided, trainable or of another shape than the result.
 pub fn binary_assign(op: Binary, x: &mut Tensor, y: &Tensor) -> Result<()> {
-    expect_dtypes(op, x, y)?;
+    expect_operands(op, x, y)?;
     if x.is_trainable() || y.is_trainable() {
         let reason = "a trainable tensor is not written in place; detach it first".to_owned();
         return Err(Error::Argument { op: op.name(), reason });

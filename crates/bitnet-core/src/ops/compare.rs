@@ -1,6 +1,9 @@
 //! Comparisons of two tensors, element by element, with NumPy's broadcasting. NaN differs from everything.
 
-use super::operand::{Operand, zip};
+use super::{
+    expect_device,
+    operand::{Operand, zip},
+};
 use crate::{Bool, DType, Error, Result, Shape, Tensor};
 
 /// A comparison of two numbers.
@@ -53,9 +56,10 @@ pub fn reference<T: Copy + PartialOrd>(op: Compare, a: Operand<'_, T>, b: Operan
 /// `a op b` as a tensor of truths, broadcast together.
 ///
 /// # Errors
-/// Where shapes do not broadcast, types differ, or the device fails.
+/// Where shapes do not broadcast, devices or types differ, or the device fails.
 pub fn compare(op: Compare, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let name = op.name();
+    expect_device(name, a.device(), b.device())?;
     if a.dtype() != b.dtype() {
         return Err(Error::DType { op: name, expected: a.dtype(), got: b.dtype() });
     }

@@ -1,11 +1,12 @@
 //! Several tensors as one.
 
+use super::{expect_device, expect_shape};
 use crate::{Error, Result, Tensor, autograd::record_all, axes::resolve};
 
 /// Tensors one after the other along dimension `dim`.
 ///
 /// # Errors
-/// Where there are none, types or the other extents differ, the dimension does not exist, or the device fails.
+/// Where there are none, devices, types or the other extents differ, the dimension does not exist, or the device fails.
 pub fn concat(tensors: &[&Tensor], dim: isize) -> Result<Tensor> {
     let op = "concat";
     let Some(first) = tensors.first() else {
@@ -14,7 +15,8 @@ pub fn concat(tensors: &[&Tensor], dim: isize) -> Result<Tensor> {
     let dim = resolve(op, dim, first.shape().rank())?;
     for x in tensors {
         let extent = x.dims().get(dim).copied().unwrap_or(0);
-        crate::ops::expect_shape(op, x, first.shape().with(dim, extent))?;
+        expect_shape(op, x, first.shape().with(dim, extent))?;
+        expect_device(op, first.device(), x.device())?;
         if x.dtype() != first.dtype() {
             return Err(Error::DType { op, expected: first.dtype(), got: x.dtype() });
         }

@@ -1,6 +1,6 @@
 //! Sums of products by Einstein's notation, as `numpy.einsum` reads it.
 
-use super::matmul;
+use super::{expect_device, matmul};
 use crate::{Error, Result, Shape, Tensor};
 
 /// What an expression says: letters of each operand and of the result.
@@ -180,12 +180,13 @@ fn contract(
 /// contracted from left to right.
 ///
 /// # Errors
-/// Where the expression does not fit the operands, extents differ, types differ or are not floats, or the device fails.
+/// Where the expression does not fit the operands, extents or devices differ, types differ or are not floats, or the device fails.
 pub fn einsum(expression: &str, operands: &[&Tensor]) -> Result<Tensor> {
     let ranks: Vec<usize> = operands.iter().map(|x| x.shape().rank()).collect();
     let parsed = Terms::parse(expression, &ranks)?;
     let mut terms = Vec::new();
     for (x, letters) in operands.iter().zip(&parsed.operands) {
+        expect_device("einsum", operands[0].device(), x.device())?;
         if !x.dtype().is_float() {
             return Err(Error::DType { op: "einsum", expected: crate::DType::F32, got: x.dtype() });
         }

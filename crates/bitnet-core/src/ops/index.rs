@@ -1,5 +1,6 @@
 //! Elements picked and placed by index: `index_select`, `gather`, `scatter_add`.
 
+use super::{expect_device, expect_shape};
 use crate::{DType, Error, Result, Shape, Tensor, autograd::record, axes::resolve};
 
 /// `y[o, i, w] = x[o, ids[i], w]` of `x: [outer, n, width]`.
@@ -43,8 +44,9 @@ fn around(shape: Shape, dim: usize) -> [usize; 3] {
     [product(&dims[..dim]), dims[dim], product(&dims[dim + 1..])]
 }
 
-/// Refuses indices that are not int64 below `extent`.
-fn expect_indices(op: &'static str, ids: &Tensor, extent: usize) -> Result<()> {
+/// Refuses indices that are not int64 below `extent`, or on another device than `x`.
+fn expect_indices(op: &'static str, x: &Tensor, ids: &Tensor, extent: usize) -> Result<()> {
+    expect_device(op, x.device(), ids.device())?;
     if ids.dtype() != DType::I64 {
         return Err(Error::DType { op, expected: DType::I64, got: ids.dtype() });
     }
@@ -58,13 +60,13 @@ impl Tensor {
     /// The entries `ids` (`[M]`, int64) of dimension `dim`, in that order.
     ///
     /// # Errors
-    /// Where the dimension or an entry does not exist, `ids` is not a vector of int64, or the device fails.
+    /// Where the dimension or an entry does not exist, `ids` is not a vector of int64 or on another device, or the device fails.
     pub fn index_select(&self, dim: isize, ids: &Self) -> Result<Self> {
         let op = "index_select";
         let dim = resolve(op, dim, self.shape().rank())?;
         let [outer, n, width] = around(self.shape(), dim);
-        crate::ops::expect_shape(op, ids, [ids.shape().len()])?;
-        expect_indices(op, ids, n)?;
+        expect_shape(op, ids, [ids.shape().len()])?;
+        expect_indices(op, self, ids, n)?;
         let count = ids.shape().len();
         let (x, ids) = (self.detach().contiguous()?.reshape([outer, n, width])?, ids.contiguous()?);
         let mut y = Self::empty(self.device(), [outer, count, width], self.dtype())?;
@@ -85,14 +87,14 @@ impl Tensor {
     /// For each entry of `ids` (int64, of this shape but in dimension `dim`) the element that it names along `dim`.
     ///
     /// # Errors
-    /// Where shapes differ elsewhere, an entry does not exist, or the device fails.
+    /// Where shapes differ elsewhere, devices differ, an entry does not exist, or the device fails.
     pub fn gather(&self, dim: isize, ids: &Self) -> Result<Self> {
         let op = "gather";
         let dim = resolve(op, dim, self.shape().rank())?;
         let [outer, n, width] = around(self.shape(), dim);
         let count = ids.dims().get(dim).copied().unwrap_or(0);
-        crate::ops::expect_shape(op, ids, self.shape().with(dim, count))?;
-        expect_indices(op, ids, n)?;
+        expect_shape(op, ids, self.shape().with(dim, count))?;
+        expect_indices(op, self, ids, n)?;
         let x = self.detach().contiguous()?.reshape([outer, n, width])?;
         let ids = ids.contiguous()?;
         let flat = ids.reshape([outer, count, width])?;
@@ -111,15 +113,16 @@ impl Tensor {
     /// additions to one element happen in row-major order.
     ///
     /// # Errors
-    /// Where shapes or types differ, an entry does not exist, the elements are truths, or the device fails.
+    /// Where shapes, devices or types differ, an entry does not exist, the elements are truths, or the device fails.
     pub fn scatter_add(&self, dim: isize, ids: &Self, source: &Self) -> Result<Self> {
         let op = "scatter_add";
         let dim = resolve(op, dim, self.shape().rank())?;
         let [outer, n, width] = around(self.shape(), dim);
         let count = ids.dims().get(dim).copied().unwrap_or(0);
-        crate::ops::expect_shape(op, ids, self.shape().with(dim, count))?;
-        crate::ops::expect_shape(op, source, ids.shape())?;
-        expect_indices(op, ids, n)?;
+        expect_shape(op, ids, self.shape().with(dim, count))?;
+        expect_shape(op, source, ids.shape())?;
+        expect_indices(op, self, ids, n)?;
+        expect_device(op, self.device(), source.device())?;
         if source.dtype() != self.dtype() || self.dtype() == DType::Bool {
             return Err(Error::DType { op, expected: self.dtype(), got: source.dtype() });
         }

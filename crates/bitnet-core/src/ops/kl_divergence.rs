@@ -1,6 +1,6 @@
 //! How far the probabilities of a row of logits are from those of a teacher.
 
-use super::{expect_floats, expect_shape};
+use super::{expect_device, expect_floats, expect_shape};
 use crate::{DType, Error, Result, Tensor, autograd::record, math, ops::softmax::row_max};
 
 /// `sum p (ln p - ln q)` in nats with `p = softmax(scale * teacher)`, `q = softmax(scale * logits)`. `logits, teacher: [V]`.
@@ -57,7 +57,7 @@ pub fn backward(logits: &[f32], teacher: &[f32], scale: f32, dloss: f32, dlogits
 /// temperature) before the softmax, `[T]`. The teacher has no gradient.
 ///
 /// # Errors
-/// Where shapes differ, the scale is no positive number, the elements are not f32, or the device fails.
+/// Where shapes or devices differ, the scale is no positive number, the elements are not f32, or the device fails.
 pub fn kl_divergence(logits: &Tensor, teacher: &Tensor, scale: f32) -> Result<Tensor> {
     let op = "kl_divergence";
     expect_floats(op, logits)?;
@@ -65,6 +65,7 @@ pub fn kl_divergence(logits: &Tensor, teacher: &Tensor, scale: f32) -> Result<Te
     let (rows, classes) = (logits.shape().rows(), logits.shape().last());
     expect_shape(op, logits, [rows, classes])?;
     expect_shape(op, teacher, [rows, classes])?;
+    expect_device(op, logits.device(), teacher.device())?;
     if !(scale > 0.0 && scale.is_finite()) {
         return Err(Error::Argument { op, reason: format!("a scale of {scale}, not a positive number") });
     }

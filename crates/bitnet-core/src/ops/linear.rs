@@ -1,16 +1,17 @@
 //! A linear layer on floats: the product with a transposed weight, whose gradient has the weight's own layout.
 
-use super::expect_floats;
+use super::{expect_device, expect_floats};
 use crate::{DType, Error, Result, Tensor, autograd::record};
 
 /// `x: [T, C]` · `weight: [O, C]` transposed -> `[T, O]`.
 ///
 /// # Errors
-/// Where the shapes do not fit, the elements are not f32, or the device fails.
+/// Where the shapes do not fit, devices differ, the elements are not f32, or the device fails.
 pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let op = "linear";
     expect_floats(op, x)?;
     expect_floats(op, weight)?;
+    expect_device(op, x.device(), weight.device())?;
     let (&[_, cols], &[_, inner]) = (x.shape().dims(), weight.shape().dims()) else {
         return Err(Error::Shape { op, expected: weight.shape(), got: x.shape() });
     };

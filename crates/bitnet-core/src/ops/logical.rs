@@ -1,6 +1,9 @@
 //! Logic on truths, element by element, with NumPy's broadcasting.
 
-use super::operand::{Operand, zip};
+use super::{
+    expect_device,
+    operand::{Operand, zip},
+};
 use crate::{Bool, DType, Error, Result, Shape, Tensor};
 
 /// An operation on two truths.
@@ -40,9 +43,10 @@ pub(crate) fn reference(op: Logical, a: Operand<'_, Bool>, b: Operand<'_, Bool>,
 /// `a op b` of truths, broadcast together.
 ///
 /// # Errors
-/// Where shapes do not broadcast, an operand is not of truths, or the device fails.
+/// Where shapes do not broadcast, devices differ, an operand is not of truths, or the device fails.
 pub fn logical(op: Logical, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let name = op.name();
+    expect_device(name, a.device(), b.device())?;
     for x in [a, b] {
         if x.dtype() != DType::Bool {
             return Err(Error::DType { op: name, expected: DType::Bool, got: x.dtype() });

@@ -1,14 +1,16 @@
 //! Dense products of matrices in f32, by a general matrix multiplication library. Results are within rounding of the exact ones;
 //! unlike the ops of inference they are not the same bits on every instruction set.
 
+use super::expect_device;
 use crate::{DType, Error, Result, Shape, Tensor, autograd::record, shape::MAX_DIMS};
 
 /// `a · b` by NumPy's rules: matrices in the last two dimensions, the others broadcast together, a vector is a row on the left and a
 /// column on the right. Halves and brain floats are multiplied in f32.
 ///
 /// # Errors
-/// Where the inner extents differ, the others do not broadcast, the types differ or are not floats, or the device fails.
+/// Where the inner extents differ, the others do not broadcast, devices differ, the types differ or are not floats, or the device fails.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    expect_device("matmul", a.device(), b.device())?;
     expect_same_floats("matmul", a, b)?;
     match (a.shape().rank(), b.shape().rank()) {
         (0, _) | (_, 0) => {

@@ -3,7 +3,7 @@
 //!
 //! Q8_0 and Q6_K are the blocks of ggml's `block_q8_0` and `block_q6_K`.
 
-use super::expect_shape;
+use super::{expect_device, expect_shape};
 use crate::cpu::partition::ColumnsMut;
 use crate::lanes::{Lanes, Number};
 use crate::math::{self, LANES};
@@ -13,9 +13,10 @@ use crate::{DType, Error, PackedTensor, Result, Tensor};
 /// `x: [T, C]` times a stored matrix `[O, C]` transposed -> `[T, O]`, in f32.
 ///
 /// # Errors
-/// Where shapes differ, the matrix is ternary with scales of its own, or the device fails.
+/// Where shapes or devices differ, the matrix is ternary with scales of its own, or the device fails.
 pub fn matmul_t(x: &Tensor, weight: &PackedTensor) -> Result<Tensor> {
     expect_shape("matmul_t", x, [x.shape().rows(), weight.cols()])?;
+    expect_device("matmul_t", x.device(), weight.device())?;
     if weight.scales().is_some() {
         return Err(Error::Format { op: "matmul_t", format: weight.format() });
     }

@@ -69,12 +69,21 @@ pub use screen::{
 pub use select::select;
 pub use unary::{Unary, unary};
 
-use crate::{DType, Error, Result, Shape, Tensor};
+use crate::{DType, Device, Error, Result, Shape, Tensor};
 
 /// Refuses operands whose shapes differ from what the op needs.
 pub(crate) fn expect_shape(op: &'static str, x: &Tensor, expected: impl Into<Shape>) -> Result<()> {
     let expected = expected.into();
     if x.shape() == expected { Ok(()) } else { Err(Error::Shape { op, expected, got: x.shape() }) }
+}
+
+/// Refuses operands on two devices: a backend reads its own memory. What was opened twice, even by one name, is two.
+#[inline]
+pub(crate) fn expect_device(op: &'static str, a: &Device, b: &Device) -> Result<()> {
+    if a.is_same(b) {
+        return Ok(());
+    }
+    Err(Error::Devices { op, a: a.name().to_owned(), b: b.name().to_owned() })
 }
 
 /// Refuses elements that are not f32.

@@ -1,6 +1,6 @@
 //! Rotary position embedding (Su et al. 2021, arXiv:2104.09864) in the half-split order of Hugging Face checkpoints.
 
-use super::expect_shape;
+use super::{expect_device, expect_shape};
 use crate::{Error, Result, Shape, Tensor, autograd::record};
 
 /// Cosines and sines of one position: `angle[j] = position * frequencies[j]`, the product rounded to f32. All `[D/2]`.
@@ -23,13 +23,15 @@ pub fn reference(x: &mut [f32], cos: &[f32], sin: &[f32]) {
 /// Rotates the halves of every head, in place where nobody else needs `x`. `x: [T, H, D]`, `cos, sin: [T, D/2]`.
 ///
 /// # Errors
-/// Where shapes differ or the device fails.
+/// Where shapes or devices differ, or the device fails.
 pub fn rope(x: Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let &[tokens, _, head_dim] = x.shape().dims() else {
         return Err(Error::Shape { op: "rope", expected: Shape::from([0, 0, 0]), got: x.shape() });
     };
-    expect_shape("rope", cos, [tokens, head_dim / 2])?;
-    expect_shape("rope", sin, [tokens, head_dim / 2])?;
+    for angles in [cos, sin] {
+        expect_shape("rope", angles, [tokens, head_dim / 2])?;
+        expect_device("rope", x.device(), angles.device())?;
+    }
     if !x.is_trainable() {
         let own = if x.is_shared() { x.copy()? } else { x };
         return rotate(own, cos, sin);

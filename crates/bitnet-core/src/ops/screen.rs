@@ -303,7 +303,7 @@ const SHARE: usize = 8;
 /// equal to them, are those of [`matmul_t`](super::matmul_t()) to the bit. Any other may be `f32::MIN`. `wanted: [T]`.
 ///
 /// # Errors
-/// Where shapes differ, `screen` is not of this matrix, or the device fails.
+/// Where shapes or devices differ, `screen` is not of this matrix, or the device fails.
 pub fn largest_products(
     x: &Tensor,
     weight: &PackedTensor,
@@ -312,6 +312,7 @@ pub fn largest_products(
 ) -> Result<Tensor> {
     let op = "largest_products";
     super::expect_shape(op, x, [wanted.len(), weight.cols()])?;
+    super::expect_device(op, x.device(), weight.device())?;
     if [screen.figures.len(), screen.cols] != [weight.rows(), weight.cols()] {
         let reason = "the screen is one of another matrix".to_owned();
         return Err(Error::Argument { op, reason });

@@ -1,5 +1,6 @@
 //! A choice between two tensors, element by element: NumPy's `where`.
 
+use super::expect_device;
 use crate::{Bool, DType, Error, Result, Shape, Tensor, autograd::record};
 
 /// `y = if condition { a } else { b }` of elements of any type. All `[C]`.
@@ -12,9 +13,10 @@ pub(crate) fn reference<T: Copy>(condition: &[Bool], a: &[T], b: &[T], y: &mut [
 /// The elements of `a` where `condition` is true, of `b` elsewhere; all three broadcast together.
 ///
 /// # Errors
-/// Where the condition is not of truths, the types of `a` and `b` differ, shapes do not broadcast, or the device fails.
+/// Where the condition is not of truths, devices or the types of `a` and `b` differ, shapes do not broadcast, or the device fails.
 pub fn select(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let op = "select";
+    [condition, b].into_iter().try_for_each(|x| expect_device(op, a.device(), x.device()))?;
     if condition.dtype() != DType::Bool {
         return Err(Error::DType { op, expected: DType::Bool, got: condition.dtype() });
     }

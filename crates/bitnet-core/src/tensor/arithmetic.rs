@@ -86,7 +86,7 @@ macro_rules! binary_methods {
             $(#[$doc])*
             ///
             /// # Errors
-            /// Where shapes do not broadcast, types differ or are not taken, or the device fails.
+            /// Where shapes do not broadcast, devices or types differ, the type is not taken, or the device fails.
             pub fn $name(&self, other: &Self) -> Result<Self> {
                 $op($kind, self, other)
             }
