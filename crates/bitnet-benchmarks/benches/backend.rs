@@ -185,7 +185,7 @@ fn rows<T>(
     name: &str,
     width: usize,
     (operations, bytes): (usize, usize),
-    op: impl Fn(&mut Tensor) -> T,
+    mut op: impl FnMut(&mut Tensor) -> T,
 ) {
     let mut group = c.benchmark_group(format!("backend/{name}"));
     for tokens in [1, 64] {
@@ -197,15 +197,25 @@ fn rows<T>(
     }
 }
 
+/// `y` on the device of `x`, copied there when another device comes.
+fn beside<'a>(x: &Tensor, y: &'a mut Tensor) -> &'a Tensor {
+    if !y.device().is_same(x.device()) {
+        *y = y.to_device(x.device()).expect("memory");
+    }
+    y
+}
+
 fn elementwise(c: &mut Criterion) {
-    let weight = tensor(&device(), [HIDDEN]);
-    rows(c, "rms_norm", HIDDEN, (4, 8), |x| ops::rms_norm(x, &weight, 1e-5).expect("shapes fit"));
+    let mut weight = tensor(&device(), [HIDDEN]);
+    rows(c, "rms_norm", HIDDEN, (4, 8), |x| {
+        ops::rms_norm(x, beside(x, &mut weight), 1e-5).expect("shapes fit")
+    });
     rows(c, "quantize_activation", HIDDEN, (4, 5), |x| Codes::quantize(x).expect("memory"));
     rows(c, "glu relu2", INTERMEDIATE, (3, 12), |x| ops::glu(Glu::Relu2, x, x).expect("shapes fit"));
     rows(c, "glu silu", INTERMEDIATE, (4, 12), |x| ops::glu(Glu::Silu, x, x).expect("shapes fit"));
-    let y = tensor(&device(), [64, HIDDEN]);
+    let mut y = tensor(&device(), [64, HIDDEN]);
     rows(c, "add", HIDDEN, (1, 12), |x| {
-        let y = y.narrow(0, 0, x.shape().rows()).expect("rows");
+        let y = beside(x, &mut y).narrow(0, 0, x.shape().rows()).expect("rows");
         x.add_assign(&y).expect("shapes fit");
     });
 }

@@ -106,7 +106,9 @@ pub enum Error {
         device: String,
     },
     /// Operands live on two devices; one that was opened twice is two.
-    #[error("{op}: operands on two devices, `{a}` and `{b}`; copy one with `to_device` first")]
+    #[error(
+        "{op}: operands on two opened devices, `{a}` and `{b}`; share one handle or copy with `to_device`"
+    )]
     Devices {
         /// The op.
         op: &'static str,

@@ -387,7 +387,9 @@ fn the_refusal_of_two_devices_says_what_to_do() {
     let other = y.device().name();
     assert_eq!(
         text,
-        format!("sub: operands on two devices, `cpu/scalar` and `{other}`; copy one with `to_device` first")
+        format!(
+            "sub: operands on two opened devices, `cpu/scalar` and `{other}`; share one handle or copy with `to_device`"
+        )
     );
     assert_eq!(values::<f32>(x.sub(&y.to_device(&scalar).unwrap())), [0.0, 0.0]);
     let handle = scalar.clone();

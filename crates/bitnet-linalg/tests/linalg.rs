@@ -12,8 +12,12 @@ const ROUNDED_ONCE: f64 = 2.0 * f32::EPSILON as f64;
 /// Products of rounded factors, relative to the size of the factors.
 const RECONSTRUCTED: f64 = 64.0 * f32::EPSILON as f64;
 
+/// The one device of a test.
 fn cpu() -> Device {
-    Device::open("cpu/scalar", Some(1)).unwrap()
+    thread_local! {
+        static DEVICE: Device = Device::open("cpu/scalar", Some(1)).unwrap();
+    }
+    DEVICE.with(Device::clone)
 }
 
 fn tensor(dims: &[usize], values: &[f32]) -> Tensor {

@@ -63,10 +63,9 @@ fn straight_through(dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Device;
 
     fn tensor(shape: [usize; 2], values: &[f32]) -> Tensor {
-        Tensor::from_slice(&Device::open("cpu/scalar", Some(1)).unwrap(), shape, values).unwrap()
+        Tensor::from_slice(crate::host::reference(), shape, values).unwrap()
     }
 
     #[test]

@@ -58,8 +58,12 @@ pub fn config(dir: &Path, changes: &[(&str, &str)]) -> RunConfig {
     RunConfig::read(&dir.join("run.toml"), &all).unwrap()
 }
 
+/// The one device of a test.
 pub fn device() -> Device {
-    Device::open("cpu", Some(1)).unwrap()
+    thread_local! {
+        static DEVICE: Device = Device::open("cpu", Some(1)).unwrap();
+    }
+    DEVICE.with(Device::clone)
 }
 
 /// Runs to the end, or until `stop` steps were made; the events.
