@@ -96,14 +96,18 @@ class Samples:
         tests = [test for run in runs for test in run["tests"]]
         self.rates = [x for test in tests for x in test["samples_tps"]]
         self.shares = [x for test in tests for x in test["samples_share"]]
-        self.limits = [x for test in tests for x in test["samples_ceiling"]]
-        self.rate, self.share, self.limit = map(statistics.median, (self.rates, self.shares, self.limits))
-        self.work, self.ceiling = tests[0]["work_per_token"], tests[0]["ceiling"]
+        # Receipts of older programs do not say what the ceilings were.
+        self.limits = [x for test in tests for x in test.get("samples_ceiling", [])]
+        self.rate, self.share = map(statistics.median, (self.rates, self.shares))
+        self.limit = statistics.median(self.limits) if self.limits else None
+        self.work, self.ceiling = tests[0].get("work_per_token"), tests[0]["ceiling"]
 
     def share_text(self):
         return f"{100 * self.share:.0f} ({100 * min(self.shares):.0f} to {100 * max(self.shares):.0f}) %"
 
     def limit_text(self):
+        if self.limit is None:
+            return "-"
         return f"{self.limit / 1e9:.0f} " + ("GB/s" if self.ceiling == "read bandwidth" else "G/s")
 
 
@@ -172,7 +176,8 @@ def draw(path):
     for value in [20, 50, 100, 200, 500, 1000]:
         parts.append(f'<text x="{left - 8}" y="{y(value * 1e9) + 4:.1f}" text-anchor="end">{value}</text>')
         parts.append(f'<line x1="{left}" y1="{y(value * 1e9):.1f}" x2="{left + width}" y2="{y(value * 1e9):.1f}" stroke="#ddd"/>')
-    for number, ((content, rows), color) in enumerate(zip(receipts(), ["#0b62a4", "#c0392b", "#2e7d32", "#7b3fa0"], strict=False)):
+    drawn = [(content, rows) for content, rows in receipts() if rows["prefill 512"].work]
+    for number, ((content, rows), color) in enumerate(zip(drawn, ["#0b62a4", "#c0392b", "#2e7d32", "#7b3fa0"], strict=False)):
         products = rows["prefill 512"].work
         two = {name: row for name, row in rows.items() if "1 thread" not in name and "AVX2" not in name}
         memory = statistics.median(row.limit for row in two.values() if row.ceiling == "read bandwidth")
