@@ -49,7 +49,9 @@ pub enum Error {
     },
     /// Memory is so scarce that no further sequence may start.
     #[error(
-        "memory is critical: a sequence of up to {tokens} tokens needs {} more of KV cache{}, {} of the {} of {} are          available, {} are missing; try again when others are done, allow fewer tokens or a smaller context, or store          keys and values as q8_0",
+        "memory is critical: a sequence of up to {tokens} tokens needs {} more of KV cache{}, {} of the {} of {} are \
+         available, {} are missing; try again when others are done, allow fewer tokens or a smaller context, or store \
+         keys and values as q8_0",
         Bytes(*needed),
         if *reserve > 0 { format!(" beside {} kept for those that run", Bytes(*reserve)) } else { String::new() },
         Bytes(*available),
