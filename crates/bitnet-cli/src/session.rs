@@ -147,12 +147,14 @@ impl Session {
 
     /// How scarce memory is and was, and what the engine did about it.
     fn pressure(&self) -> String {
-        let Relief { level, highest, dropped_blocks, trimmed, .. } = self.engine.relief().unwrap_or_default();
+        let Relief { level, highest, dropped_blocks, discarded, trimmed, .. } =
+            self.engine.relief().unwrap_or_default();
         let pressure = format!("memory pressure {level}");
         match (highest, dropped_blocks, trimmed) {
             (Pressure::None | Pressure::Low, ..) => pressure,
             _ => format!(
-                "{pressure}, at most {highest}: {dropped_blocks} prefix blocks dropped, {} trimmed",
+                "{pressure}, at most {highest}: {dropped_blocks} prefix blocks dropped, {} of KV cache given back, {} trimmed",
+                Bytes(discarded),
                 Bytes(trimmed)
             ),
         }

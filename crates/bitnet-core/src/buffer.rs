@@ -66,6 +66,17 @@ impl Buffer {
             Storage::Shared(_) => None,
         }
     }
+
+    /// As [`Block::discard`]; shared bytes stay.
+    ///
+    /// # Panics
+    /// Where the part ends behind the bytes.
+    pub fn discard(&mut self, part: Range<usize>) -> usize {
+        match &mut self.0 {
+            Storage::Block(block) => block.discard(part),
+            Storage::Shared(_) => 0,
+        }
+    }
 }
 
 impl fmt::Debug for Buffer {

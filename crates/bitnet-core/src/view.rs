@@ -7,6 +7,7 @@ use crate::{
     layout::Layout,
     shape::Shape,
 };
+use std::ops::Range;
 
 /// A tensor to read.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +125,12 @@ impl<'a> ViewMut<'a> {
         elements_mut(bytes, 0..len)
     }
 
+    /// As [`Buffer::discard`], of a part of the bytes of contiguous rows; nothing where they are strided.
+    pub(crate) fn discard(self, part: Range<usize>) -> usize {
+        let Ok(range) = contiguous_range::<u8>("discard", self.layout, self.dtype) else { return 0 };
+        self.buffer.discard(range.start + part.start..range.start + part.end)
+    }
+
     /// The same place for a shorter time.
     pub fn reborrow(&mut self) -> ViewMut<'_> {
         ViewMut { buffer: self.buffer, layout: self.layout, dtype: self.dtype }
@@ -153,7 +160,7 @@ impl<'a> ViewMut<'a> {
     }
 }
 
-fn byte_range(op: &'static str, layout: &Layout, dtype: DType) -> Result<std::ops::Range<usize>> {
+fn byte_range(op: &'static str, layout: &Layout, dtype: DType) -> Result<Range<usize>> {
     if !layout.is_contiguous() {
         return Err(Error::NotContiguous { op });
     }
@@ -161,11 +168,7 @@ fn byte_range(op: &'static str, layout: &Layout, dtype: DType) -> Result<std::op
     Ok(start..start + layout.shape().len() * dtype.size())
 }
 
-fn contiguous_range<T: Element>(
-    op: &'static str,
-    layout: &Layout,
-    dtype: DType,
-) -> Result<std::ops::Range<usize>> {
+fn contiguous_range<T: Element>(op: &'static str, layout: &Layout, dtype: DType) -> Result<Range<usize>> {
     expect_dtype::<T>(op, dtype)?;
     if !layout.is_contiguous() {
         return Err(Error::NotContiguous { op });

@@ -43,8 +43,8 @@ pub(crate) struct Blocks {
     /// The key of a cached block.
     keys: Vec<Option<Key>>,
     last_prefix: u64,
-    /// Blocks below this have been handed out: the memory behind them is in use, held or not.
-    touched: u32,
+    /// Which blocks were handed out since they were last cooled: the memory behind them is in use, held or not.
+    warm: Vec<bool>,
 }
 
 impl Blocks {
@@ -58,7 +58,7 @@ impl Blocks {
             cached: HashMap::with_capacity(2 * n),
             keys: vec![None; n],
             last_prefix: Prefix::EMPTY.0,
-            touched: 0,
+            warm: vec![false; n],
         }
     }
 
@@ -78,29 +78,31 @@ impl Blocks {
 
     /// Blocks that [`allocate`](Self::allocate) can give and whose memory is in use already.
     pub fn warm(&self) -> usize {
-        self.touched as usize - (self.capacity() - self.available())
+        self.warm.iter().filter(|warm| **warm).count() - (self.capacity() - self.available())
     }
 
-    /// Drops unused prefixes until `keep` are left, those unused for longest first. Returns how many it dropped.
-    pub fn shrink(&mut self, keep: usize) -> usize {
+    /// Blocks whose memory is in use for nothing that must stay, in ascending order: free ones, and all but `keep` of those with
+    /// unused prefixes, which go in the order of their last use.
+    pub fn surplus(&self, keep: usize) -> Vec<u32> {
+        let free = self.free.iter().copied().filter(|&block| self.warm[block as usize]);
+        let mut surplus: Vec<u32> =
+            free.chain(self.idle.oldest().take(self.idle().saturating_sub(keep))).collect();
+        surplus.sort_unstable();
+        surplus
+    }
+
+    /// Drops all but `keep` unused prefixes and notes that the memory of the [`surplus`](Self::surplus) is gone; returns how many it dropped.
+    pub fn cool(&mut self, keep: usize) -> usize {
         let before = self.idle();
         while self.idle() > keep
             && let Some(block) = self.evict()
         {
             self.free.push(block);
         }
+        self.free.iter().for_each(|&block| self.warm[block as usize] = false);
+        // The lowest are handed out first again: what is in use lies together.
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
         before - self.idle()
-    }
-
-    /// Forgets which blocks were handed out, where none is in use any more; returns whether it did.
-    pub fn cool(&mut self) -> bool {
-        let unused = self.touched > 0 && self.free.len() == self.capacity();
-        if unused {
-            // In their first order, so that the lowest are handed out first again.
-            self.free.sort_unstable_by(|a, b| b.cmp(a));
-            self.touched = 0;
-        }
-        unused
     }
 
     /// A block for one holder: a free one, else the one whose prefix was unused for longest.
@@ -157,7 +159,7 @@ impl Blocks {
 
     fn hand_out(&mut self, block: u32) -> u32 {
         self.holders[block as usize] = 1;
-        self.touched = self.touched.max(block + 1);
+        self.warm[block as usize] = true;
         block
     }
 
@@ -237,6 +239,20 @@ mod tests {
         assert_eq!(blocks.allocate(), Some(first));
         assert_eq!(blocks.allocate(), Some(second));
         assert_eq!(blocks.allocate(), None);
+    }
+
+    #[test]
+    fn what_is_cooled_is_the_surplus_and_the_oldest_prefixes_go_first() {
+        let mut blocks = Blocks::new(6);
+        let [first, second, unshared] = [(); 3].map(|()| blocks.allocate().unwrap());
+        let (_, after_a) = blocks.share(first, Prefix::EMPTY, &A);
+        blocks.share(second, after_a, &B);
+        [unshared, second, first].into_iter().for_each(|block| blocks.release(block));
+        assert_eq!((blocks.warm(), blocks.surplus(2), blocks.surplus(1)), (3, vec![2], vec![1, 2]));
+        assert_eq!((blocks.cool(1), blocks.warm(), blocks.surplus(1)), (1, 1, vec![]));
+        assert_eq!(blocks.find(Prefix::EMPTY, &A).map(|found| found.0), Some(first));
+        assert_eq!((blocks.find(after_a, &B), blocks.allocate()), (None, Some(second)));
+        assert_eq!((blocks.warm(), blocks.available()), (0, 4));
     }
 
     #[test]

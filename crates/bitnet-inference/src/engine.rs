@@ -94,8 +94,8 @@ impl<M: LanguageModel> Engine<M> {
         })
     }
 
-    /// Keeps an eye on memory from now on. When it is scarce, the prefix cache shrinks and the pool is trimmed; when it is
-    /// critical, new sequences are refused. What a sequence yields does not depend on it.
+    /// Keeps an eye on memory from now on. When it is scarce, the prefix cache shrinks, the system gets the memory of blocks that nobody
+    /// uses, and the pool is trimmed; when it is critical, new sequences are refused. What a sequence yields does not depend on it.
     pub fn watch(&mut self, watch: Watch) {
         self.watch = Some(watch);
     }
@@ -236,12 +236,24 @@ impl<M: LanguageModel> Engine<M> {
         self.scheduler.one_at_a_time = watch.is_critical();
     }
 
-    /// Drops the prefixes that the level does not allow to keep.
+    /// Gives back the memory of blocks that hold nothing, and of prefixes that the level does not allow to keep.
     fn shrink(&mut self) {
         let Some(watch) = &mut self.watch else { return };
+        if let Some(keep) = watch.keep(self.scheduler.blocks.idle()) {
+            self.cool(keep);
+        }
+    }
+
+    /// Gives back the memory of the blocks that nobody uses, but for `keep` of the prefixes. Prefixes stay where that gains nothing.
+    fn cool(&mut self, keep: usize) {
         let blocks = &mut self.scheduler.blocks;
-        let keep = watch.keep(blocks.idle());
-        watch.count_dropped(blocks.shrink(keep));
+        let surplus = blocks.surplus(keep);
+        let bytes = if surplus.is_empty() { 0 } else { self.model.discard(&surplus) };
+        if let Some(watch) = &mut self.watch
+            && bytes > 0
+        {
+            watch.count_dropped(blocks.cool(keep), bytes);
+        }
     }
 
     /// Refuses a sequence of up to `tokens` tokens where memory is critical and giving back did not help.
@@ -268,12 +280,10 @@ impl<M: LanguageModel> Engine<M> {
 
     /// Gives back all memory that no sequence holds.
     fn give_back(&mut self) {
-        let dropped = self.scheduler.blocks.shrink(0);
-        if self.scheduler.blocks.cool() {
-            self.model.forget();
+        if self.watch.as_ref().is_some_and(Watch::blocks_help) {
+            self.cool(0);
         }
         if let Some(watch) = &mut self.watch {
-            watch.count_dropped(dropped);
             watch.trim();
         }
     }

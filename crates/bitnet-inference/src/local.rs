@@ -274,12 +274,8 @@ impl LanguageModel for LocalModel {
         self.pace.step_cost()
     }
 
-    fn forget(&mut self) {
-        let (decoder, blocks) = (&self.decoder, self.cache.blocks());
-        // The pages of a new cache take no memory before they are written, unlike those of the old one.
-        if let Ok(cache) = KvCache::new(&decoder.config, decoder.device(), blocks, self.cache_type) {
-            self.cache = cache;
-        }
+    fn discard(&mut self, blocks: &[u32]) -> usize {
+        self.cache.discard(blocks)
     }
 
     fn forward(

@@ -30,8 +30,11 @@ pub trait LanguageModel {
         STEP_COST
     }
 
-    /// Gives back the memory behind the KV cache, where it can: no block holds anything that will be read.
-    fn forget(&mut self) {}
+    /// Gives the system the memory behind some blocks of the KV cache, in ascending order, none of which is read again before it is written.
+    /// Returns the bytes given; 0 where there are none, and then every block holds what it held.
+    fn discard(&mut self, _blocks: &[u32]) -> usize {
+        0
+    }
 
     /// Runs `batch`, and appends one row of `vocab_size` logits for every position asked for, in span order. Those that do not matter
     /// ([`Span::largest`](bitnet_model::batch::Span::largest)) may be `f32::MIN`.
@@ -66,8 +69,8 @@ impl<M: LanguageModel + ?Sized> LanguageModel for Box<M> {
         (**self).step_cost()
     }
 
-    fn forget(&mut self) {
-        (**self).forget();
+    fn discard(&mut self, blocks: &[u32]) -> usize {
+        (**self).discard(blocks)
     }
 
     fn forward(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bitnet_core::memory::HybridMemoryPool;
 use bitnet_core::memory::pressure::{Monitor, Pressure};
-use bitnet_core::memory::usage::Usage;
+use bitnet_core::memory::usage::{Scope, Usage};
 
 use crate::error::Error;
 
@@ -18,8 +18,12 @@ pub struct Watch {
     pool: HybridMemoryPool,
     every: Duration,
     last: Option<Instant>,
-    /// The level rose and no blocks were dropped for it yet.
+    /// The level rose, and no blocks were given back for it yet.
     risen: bool,
+    /// Memory was read, and no blocks were given back since.
+    looked: bool,
+    /// Whether what is scarce becomes less so where blocks are given back.
+    blocks_help: bool,
     relief: Relief,
 }
 
@@ -32,6 +36,9 @@ pub struct Relief {
     pub highest: Pressure,
     /// Blocks of the prefix cache that were dropped.
     pub dropped_blocks: usize,
+    /// Bytes of the KV cache that were given back to the system: whole pages of dropped blocks and of those that held nothing any more. The
+    /// pool still counts them as live, for their addresses stay.
+    pub discarded: usize,
     /// Bytes that the pool gave back to the system.
     pub trimmed: usize,
     /// Sequences that were refused.
@@ -46,7 +53,16 @@ impl Watch {
 
     /// What `monitor` reads, at most once in `every`; `pool` is trimmed when it is scarce.
     pub fn with_monitor(pool: &HybridMemoryPool, monitor: Monitor, every: Duration) -> Self {
-        Self { monitor, pool: pool.clone(), every, last: None, risen: false, relief: Relief::default() }
+        Self {
+            monitor,
+            pool: pool.clone(),
+            every,
+            last: None,
+            risen: false,
+            looked: false,
+            blocks_help: false,
+            relief: Relief::default(),
+        }
     }
 
     pub(crate) fn relief(&self) -> &Relief {
@@ -64,7 +80,10 @@ impl Watch {
             return;
         }
         self.last = Some(now);
+        self.looked = true;
         let shift = self.monitor.check();
+        // What blocks of the KV cache give back stays a part of the pool.
+        self.blocks_help = shift.tightest().is_some_and(|usage| usage.scope != Scope::Budget);
         self.relief.level = shift.to;
         self.relief.highest = self.relief.highest.max(shift.to);
         if shift.to > shift.from && shift.to >= Pressure::Medium {
@@ -74,22 +93,29 @@ impl Watch {
         }
     }
 
-    /// How many of `idle` blocks may stay: half of them when the level has become medium, none from high on.
-    pub(crate) fn keep(&mut self, idle: usize) -> usize {
-        let risen = std::mem::take(&mut self.risen);
+    /// How many of `idle` blocks may stay, if blocks are to be given back now: half of them when the level has become medium, none from high
+    /// on, there again after every look.
+    pub(crate) fn keep(&mut self, idle: usize) -> Option<usize> {
+        let (risen, looked) = (std::mem::take(&mut self.risen), std::mem::take(&mut self.looked));
         match self.relief.level {
-            Pressure::High | Pressure::Critical => 0,
-            Pressure::Medium if risen => idle / 2,
-            _ => idle,
+            _ if !self.blocks_help => None,
+            Pressure::High | Pressure::Critical => looked.then_some(0),
+            Pressure::Medium if risen => Some(idle / 2),
+            _ => None,
         }
+    }
+
+    pub(crate) fn blocks_help(&self) -> bool {
+        self.blocks_help
     }
 
     pub(crate) fn trim(&mut self) {
         self.relief.trimmed += self.pool.trim(usize::MAX);
     }
 
-    pub(crate) fn count_dropped(&mut self, blocks: usize) {
+    pub(crate) fn count_dropped(&mut self, blocks: usize, bytes: usize) {
         self.relief.dropped_blocks += blocks;
+        self.relief.discarded += bytes;
     }
 
     pub(crate) fn count_refused(&mut self) {

@@ -44,6 +44,14 @@ impl KvCache {
         self.blocks
     }
 
+    /// Gives the system what lies behind some blocks, in ascending order, of all layers; what they hold is arbitrary afterwards, and they
+    /// take memory again where they are written. Returns the bytes of the pages given, 0 where the blocks hold what they held.
+    pub fn discard(&mut self, blocks: &[u32]) -> usize {
+        let runs = blocks.chunk_by(|a, b| a + 1 == *b);
+        let runs = runs.filter_map(|run| Some(*run.first()? as usize..*run.last()? as usize + 1));
+        self.layers.iter_mut().map(|layer| runs.clone().map(|run| layer.discard(run)).sum::<usize>()).sum()
+    }
+
     /// The cache of a layer.
     pub fn layer_mut(&mut self, layer: usize) -> &mut KvLayer {
         &mut self.layers[layer]

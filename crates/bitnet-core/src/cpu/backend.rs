@@ -118,6 +118,11 @@ unsafe impl RawAlloc for CpuBackend {
         unsafe { Host.free(mem) }
     }
 
+    unsafe fn discard(&self, mem: &RawMem, part: Range<usize>) -> usize {
+        // SAFETY: as above.
+        unsafe { Host.discard(mem, part) }
+    }
+
     fn alignment(&self) -> usize {
         Host.alignment()
     }

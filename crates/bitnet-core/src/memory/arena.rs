@@ -13,7 +13,7 @@ const ARENA: usize = 256 << 20;
 /// The largest share: what is larger fills pages by itself.
 pub(super) const SHARE_MAX: usize = ARENA / 4;
 /// Shares begin and end with a page.
-const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
+pub(super) const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
 
 /// The arenas of the process.
 pub(super) static ARENAS: Arenas = Arenas::new();
@@ -72,6 +72,18 @@ impl Arenas {
         if arenas[i].is_free() {
             arenas.remove(i);
         }
+    }
+
+    /// Gives the memory of some pages of a share back to the system, by their addresses; returns whether it did. They are zero afterwards.
+    ///
+    /// # Safety
+    /// The share is in use, the pages lie inside of it, and nobody uses their bytes meanwhile.
+    pub(super) unsafe fn discard(&self, share: &Share, pages: Range<usize>) -> bool {
+        let arenas = self.lock();
+        let Some(arena) = arenas.iter().find(|arena| arena.place(share).is_some()) else { return false };
+        let at = pages.start - arena.map.as_ptr().addr();
+        // SAFETY: the pages lie in this arena, and nobody uses them.
+        unsafe { arena.map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, pages.len()) }.is_ok()
     }
 }
 

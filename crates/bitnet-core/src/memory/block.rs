@@ -2,6 +2,7 @@
 
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::{fmt, slice};
@@ -121,6 +122,21 @@ impl Block {
         }
         // SAFETY: as in `bytes`, and the block is borrowed mutably.
         Some(unsafe { slice::from_raw_parts_mut(self.as_ptr(), self.len()) })
+    }
+
+    /// Gives the system what lies behind the whole pages of a part, whose contents are unspecified afterwards; the block stays as it is and
+    /// takes memory again where it is written. Returns the bytes of these pages, 0 where nothing was given and nothing changed.
+    ///
+    /// # Panics
+    ///
+    /// Where the part ends behind the block.
+    pub fn discard(&mut self, part: Range<usize>) -> usize {
+        assert!(part.end <= self.len(), "{part:?} of a block of {} bytes", self.len());
+        if self.0.source != Source::Region || part.is_empty() {
+            return 0;
+        }
+        // SAFETY: the block owns its span and is borrowed mutably, so that nobody reads it meanwhile.
+        unsafe { self.0.pool().central().large.discard(self.0.span, part) }
     }
 }
 

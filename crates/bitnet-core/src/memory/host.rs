@@ -1,13 +1,16 @@
 //! The host's memory: pages from the system for regions, the global allocator for what is smaller.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::mem::size_of;
+use std::mem::{ManuallyDrop, size_of};
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use memmap2::MmapMut;
+#[cfg(target_os = "linux")]
+use memmap2::UncheckedAdvice;
 
 #[cfg(target_os = "linux")]
-use super::arena::{ARENAS, Share};
+use super::arena::{ARENAS, PAGE, Share};
 use super::{DEFAULT_ALIGN, MemoryError, RawAlloc, RawMem, Result};
 
 /// Host memory.
@@ -66,6 +69,14 @@ fn map(bytes: usize) -> Option<(NonNull<u8>, Header)> {
     Some((NonNull::new(map.as_mut_ptr())?, Header::Mapped(map)))
 }
 
+/// Addresses of the whole pages of a part of what starts at an address; none where there are none.
+#[cfg(target_os = "linux")]
+fn whole_pages(start: usize, part: Range<usize>) -> Option<Range<usize>> {
+    let first = (start + part.start).next_multiple_of(PAGE);
+    let end = (start + part.end) / PAGE * PAGE;
+    (first < end).then_some(first..end)
+}
+
 // SAFETY: every `alloc` returns a part of its own allocation, zeroed and of the layout asked for, valid until `free`.
 unsafe impl RawAlloc for Host {
     fn alloc(&self, bytes: usize, align: usize) -> Result<RawMem> {
@@ -94,6 +105,24 @@ unsafe impl RawAlloc for Host {
                 unsafe { dealloc(given.as_ptr(), layout) };
             }
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    unsafe fn discard(&self, mem: &RawMem, part: Range<usize>) -> usize {
+        let Some(pages) = whole_pages(mem.start.addr().get(), part) else { return 0 };
+        // SAFETY: the caller passes what `alloc` returned, which has a header before its start; this copy of it is never dropped.
+        let origin = ManuallyDrop::new(unsafe { mem.start.cast::<Header>().sub(1).read_unaligned() });
+        let given = match &*origin {
+            Header::Mapped(map) => {
+                let at = pages.start - map.as_ptr().addr();
+                // SAFETY: the pages lie behind the header in this mapping, and the caller says that nobody uses them.
+                unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, at, pages.len()) }.is_ok()
+            }
+            // SAFETY: the share is in use, the pages lie inside of it, and the caller says that nobody uses them.
+            Header::Shared(share) => unsafe { ARENAS.discard(share, pages.clone()) },
+            Header::Heap(_) => false,
+        };
+        if given { pages.len() } else { 0 }
     }
 
     fn alignment(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -166,6 +167,18 @@ impl Large {
         self.runs.insert(run(offset, len));
         region.free.insert(offset, len);
         region.touched = self.generation;
+    }
+
+    /// Gives the system what lies behind the whole pages of a part of a span; returns how many bytes that were.
+    ///
+    /// # Safety
+    /// Whoever owns the span calls this, and uses none of the part meanwhile.
+    pub unsafe fn discard(&self, span: Span, part: Range<usize>) -> usize {
+        debug_assert!(part.start <= part.end && part.end <= span.len, "{part:?} of {span:?}");
+        let region = self.regions.get(&span.home).expect("a span's region is held until the span is back");
+        let at = distance(region.mem.start, span.start);
+        // SAFETY: the region came from `raw.alloc`, the part lies in it, and its owner does not use it.
+        unsafe { self.raw.discard(&region.mem, at + part.start..at + part.end) }
     }
 
     /// Gives unused regions back, the largest first, until `bytes` are reached; returns how many bytes it gave.

@@ -1,5 +1,6 @@
 //! What a device owes the pool.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::Result;
@@ -40,6 +41,16 @@ pub unsafe trait RawAlloc: Send + Sync {
     ///
     /// `mem` came from `alloc` of the same allocator and nothing uses it any more.
     unsafe fn free(&self, mem: RawMem);
+
+    /// Gives the system back what lies behind the whole pages of a part, which reads as anything initialised afterwards; the addresses stay.
+    /// Returns the bytes of these pages, and 0 where it changed nothing.
+    ///
+    /// # Safety
+    ///
+    /// `mem` came from `alloc` of the same allocator, `part` lies inside of it, and nothing else uses its bytes meanwhile.
+    unsafe fn discard(&self, _mem: &RawMem, _part: Range<usize>) -> usize {
+        0
+    }
 
     /// The least alignment of a block, a power of two.
     fn alignment(&self) -> usize;

@@ -19,6 +19,7 @@ use crate::{
     DType, Device, Result, Tensor,
     view::{View, ViewMut},
 };
+use std::ops::Range;
 
 /// The cache of one layer.
 #[derive(Debug)]
@@ -51,6 +52,13 @@ impl KvLayer {
     /// The bytes to read.
     pub fn view(&self) -> View<'_> {
         self.data.view()
+    }
+
+    /// Gives the system what lies behind some blocks, which hold anything afterwards, in whole pages; returns the bytes of these, 0 where
+    /// nothing was given and the blocks hold what they held.
+    pub fn discard(&mut self, blocks: Range<usize>) -> usize {
+        let bytes = self.shape.block_bytes();
+        self.data.view_mut("discard").map_or(0, |data| data.discard(blocks.start * bytes..blocks.end * bytes))
     }
 
     /// The bytes to write.

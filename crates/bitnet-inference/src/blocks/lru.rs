@@ -45,6 +45,12 @@ impl Lru {
         self.len -= 1;
     }
 
+    /// The blocks from the oldest to the newest.
+    pub fn oldest(&self) -> impl Iterator<Item = u32> {
+        let newer = |&block: &u32| Some(self.links[block as usize].newer);
+        std::iter::successors(Some(self.links[self.end as usize].newer), newer).take(self.len)
+    }
+
     /// Removes the oldest.
     pub fn pop(&mut self) -> Option<u32> {
         let oldest = self.links[self.end as usize].newer;

@@ -59,6 +59,37 @@ fn medium_pressure_drops_half_of_the_unused_prefixes_once() {
     finish(&mut setup.engine);
     assert_eq!((setup.relief().level, setup.relief().dropped_blocks), (Pressure::Medium, 4));
     assert_eq!(setup.engine.kv_usage().idle, 4);
+    assert_eq!(setup.relief().discarded, 4 * BLOCK_BYTES);
+}
+
+#[test]
+fn prefixes_stay_where_dropping_them_gives_nothing_back() {
+    let mut mock = Mock::new(32, 4096);
+    mock.gives_back = false;
+    let mut setup = Setup::with_engine(Engine::new(mock, EngineOptions::default()).unwrap());
+    setup.leave_a_prefix();
+    for percent in [80, 90, 97] {
+        setup.fill(percent);
+        setup.engine.submit(request(prompt(2, 5), 5)).unwrap();
+        finish(&mut setup.engine);
+    }
+    assert_eq!((setup.relief().highest, setup.relief().dropped_blocks), (Pressure::Critical, 0));
+    assert_eq!((setup.relief().discarded, setup.engine.kv_usage().idle), (0, 8));
+    setup.fill(0);
+    let id = setup.engine.submit(request(prompt(1, 8 * BLOCK_LEN), 3)).unwrap();
+    assert_eq!(finish(&mut setup.engine)[&id].stats.cached_tokens, 7 * BLOCK_LEN);
+}
+
+#[test]
+fn a_refusal_beside_others_gives_back_what_they_do_not_hold() {
+    let mut setup = Setup::new();
+    setup.leave_a_prefix();
+    setup.engine.submit(request(prompt(3, 5), 50)).unwrap();
+    setup.engine.step().unwrap();
+    setup.fill(97);
+    let error = setup.engine.submit(request(prompt(2, 20 * BLOCK_LEN), 0)).unwrap_err();
+    assert!(matches!(error, Error::MemoryPressure { needed, .. } if needed == 20 * BLOCK_BYTES), "{error}");
+    assert_eq!((setup.relief().dropped_blocks, setup.engine.kv_usage().held), (8, 1));
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub struct Mock {
     pub calls: usize,
     /// How often the memory of the cache was given back.
     pub forgotten: usize,
+    /// Whether it has memory to give back.
+    pub gives_back: bool,
 }
 
 impl Mock {
@@ -46,6 +48,7 @@ impl Mock {
             failures: HashSet::new(),
             calls: 0,
             forgotten: 0,
+            gives_back: true,
         }
     }
 
@@ -118,9 +121,16 @@ impl LanguageModel for Mock {
         BLOCK_BYTES
     }
 
-    fn forget(&mut self) {
-        self.slots.fill(None);
+    fn discard(&mut self, blocks: &[u32]) -> usize {
+        assert!(blocks.is_sorted_by(|a, b| a < b), "{blocks:?}");
+        if !self.gives_back {
+            return 0;
+        }
+        for &block in blocks {
+            self.slots[block as usize * BLOCK_LEN..][..BLOCK_LEN].fill(None);
+        }
         self.forgotten += 1;
+        blocks.len() * BLOCK_BYTES
     }
 
     fn forward(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), Box<dyn Error + Send + Sync>> {
