@@ -86,6 +86,31 @@ fn pressure_gives_back_more_the_higher_it_is() {
 }
 
 #[test]
+fn pressure_that_stays_medium_takes_what_is_cached_beyond_the_half_and_no_more() {
+    let (pool, used) = (with_cached(64), Arc::new(AtomicU64::new(80)));
+    let read = Arc::clone(&used);
+    let source = move || vec![Usage { scope: Scope::System, used: read.load(Relaxed) as usize, limit: 100 }];
+    let monitor = Arc::new(Monitor::with_source(&pool, Thresholds::default(), source));
+    let mut scheduler = scheduler(&pool, Strategy::Pressure { monitor });
+    assert_eq!(scheduler.run(Duration::ZERO, AMPLE)[0].released(), 32 * MIB);
+    assert!(scheduler.run(seconds(1), AMPLE).is_empty(), "nothing new");
+    drop([(); 6].map(|()| pool.alloc(8 * MIB).unwrap()));
+    assert_eq!(pool.stats().cached, 48 * MIB);
+    assert_eq!(scheduler.run(seconds(2), AMPLE)[0].released(), 16 * MIB);
+    used.store(90, Relaxed);
+    assert_eq!(scheduler.run(seconds(3), AMPLE)[0].released(), 32 * MIB);
+    // High is over, and what is cached from now on stays until it is medium again from below.
+    used.store(78, Relaxed);
+    drop(pool.alloc(8 * MIB).unwrap());
+    assert!(scheduler.run(seconds(4), AMPLE).is_empty());
+    for percent in [0, 80] {
+        used.store(percent, Relaxed);
+        scheduler.run(seconds(5), AMPLE);
+    }
+    assert_eq!(pool.stats().cached, 0, "a region of 8 MiB goes as a whole");
+}
+
+#[test]
 fn devices_are_cleaned_apart() {
     let (one, other) = (with_cached(8), with_cached(8));
     let mut scheduler = Scheduler::new();
@@ -207,6 +232,41 @@ fn the_compact_strategy_reports_the_gain() {
     let report = &scheduler(&pool, strategy).run(seconds(1), AMPLE)[0];
     assert_eq!(report.released(), 16 * MIB);
     assert_eq!(report.copied, report.moved * 256 * KIB);
+}
+
+#[test]
+fn the_compact_strategy_leaves_what_else_is_cached() {
+    let pool = HybridMemoryPool::host();
+    let _blocks = scattered(&pool, 96);
+    drop([(); 2].map(|()| pool.alloc(32 * MIB).unwrap()));
+    let strategy = Strategy::Compact { every: seconds(1), fragmentation: 0.3 };
+    let mut scheduler = scheduler(&pool, strategy);
+    let report = &scheduler.run(seconds(1), AMPLE)[0];
+    assert_eq!(report.released(), 16 * MIB);
+    assert_eq!(pool.stats().cached, 64 * MIB);
+    assert!(scheduler.run(seconds(2), AMPLE).is_empty(), "packed already");
+}
+
+#[test]
+fn regions_without_blocks_are_no_fragmentation_and_nothing_is_compacted_for_them() {
+    let pool = with_cached(16);
+    let block = pool.alloc_movable(256 * KIB).unwrap();
+    let cut = pool.fragmentation();
+    assert!(cut.free > cut.largest_free && cut.pinned == cut.largest_pinned);
+    assert_eq!(cut.external(), 0.0);
+    let mut scheduler = scheduler(&pool, Strategy::Compact { every: seconds(1), fragmentation: 0.1 });
+    assert!(scheduler.run(seconds(1), AMPLE).is_empty());
+    drop(block);
+}
+
+#[test]
+fn nothing_is_compacted_where_nothing_can_be_moved() {
+    let pool = HybridMemoryPool::host();
+    let blocks: Vec<_> = (0..96).map(|_| pool.alloc(256 * KIB).unwrap()).collect();
+    let _kept: Vec<_> = blocks.into_iter().step_by(3).collect();
+    assert!(pool.fragmentation().external() > 0.5);
+    let mut scheduler = scheduler(&pool, Strategy::Compact { every: seconds(1), fragmentation: 0.3 });
+    assert!(scheduler.run(seconds(1), AMPLE).is_empty());
 }
 
 proptest! {

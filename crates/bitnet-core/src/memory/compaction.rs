@@ -64,6 +64,19 @@ impl HybridMemoryPool {
     }
 }
 
+impl HybridMemoryPool {
+    /// As [`compact`](Self::compact), and gives the system the regions that are in no use any more; those that were in none before stay.
+    pub(super) fn compact_away(&self, bytes: usize) -> Compaction {
+        // What threads keep comes back to its regions first.
+        self.fragmentation();
+        let unused = self.0.central().large.unused_ids();
+        let mut report = self.compact(bytes);
+        self.0.central().large.release_except(&unused);
+        report.after = self.fragmentation();
+        report
+    }
+}
+
 /// The blocks that can be moved now, by the place of their region and their address.
 fn ordered<'a>(
     blocks: &'a [Arc<RwLock<Block>>],

@@ -23,6 +23,7 @@ impl Snapshot {
             },
             "fragmentation": {
                 "held": cut.held, "free": cut.free, "largest_free": cut.largest_free, "runs": cut.runs,
+                "pinned": cut.pinned, "largest_pinned": cut.largest_pinned,
                 "slack": cut.slack, "regions": cut.regions, "external": cut.external(),
             },
             "sizes": self.sizes.iter().map(|size| json!({

@@ -73,6 +73,10 @@ pub struct Fragmentation {
     pub largest_free: usize,
     /// Free runs.
     pub runs: usize,
+    /// Free bytes in regions that blocks are in, which only [`compact`](super::HybridMemoryPool::compact) could empty.
+    pub pinned: usize,
+    /// Bytes of the longest free run of these.
+    pub largest_pinned: usize,
     /// Bytes in slabs and in the caches of threads that no block uses.
     pub slack: usize,
     /// Regions held.
@@ -80,11 +84,12 @@ pub struct Fragmentation {
 }
 
 impl Fragmentation {
-    /// Share of the free bytes that lies outside of the longest run: 0 where all of it could serve one request.
+    /// Share of the pinned free bytes that lies outside of the longest run of them. A region without blocks is not cut up: it serves a request
+    /// or goes back as it is.
     pub fn external(&self) -> f64 {
-        match self.free {
+        match self.pinned {
             0 => 0.0,
-            free => 1.0 - self.largest_free as f64 / free as f64,
+            pinned => 1.0 - self.largest_pinned as f64 / pinned as f64,
         }
     }
 }
@@ -204,6 +209,17 @@ impl Large {
         unused.iter().map(|&(len, _)| len).sum()
     }
 
+    /// Ids of the regions that are not in use.
+    pub fn unused_ids(&self) -> Vec<usize> {
+        self.unused(|_| true).into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Gives back the unused regions but for some.
+    pub fn release_except(&mut self, kept: &[usize]) {
+        let emptied = self.unused_ids().into_iter().filter(|id| !kept.contains(id));
+        emptied.collect::<Vec<_>>().into_iter().for_each(|id| self.release_region(id));
+    }
+
     /// Lengths and ids of the regions that are not in use.
     fn unused(&self, which: impl Fn(&Region) -> bool) -> Vec<(usize, usize)> {
         let unused = self.regions.iter().filter(|(_, region)| region.is_unused() && which(region));
@@ -213,11 +229,15 @@ impl Large {
     /// How the memory is cut up while `live` bytes of it are in use.
     pub fn fragmentation(&self, live: usize) -> Fragmentation {
         let free = self.free();
+        let used = self.regions.values().filter(|region| !region.is_unused());
+        let pinned = || used.clone().flat_map(|region| region.free.values().copied());
         Fragmentation {
             held: self.held,
             free,
             largest_free: self.largest_free(),
             runs: self.runs.len(),
+            pinned: pinned().sum(),
+            largest_pinned: pinned().max().unwrap_or(0),
             slack: (self.held - free).saturating_sub(live),
             regions: self.regions.len(),
         }

@@ -1,5 +1,6 @@
 //! When to give memory back, and how much.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ pub enum Strategy {
         /// How long.
         after: Duration,
     },
-    /// At medium pressure half of what is cached, at high all of it, at critical all of it after compaction.
+    /// While pressure is medium, what is cached beyond half of what was when it rose to that; at high all of it, at critical all of it after
+    /// compaction.
     Pressure {
         /// Tells the level; it is checked at every run.
         monitor: Arc<Monitor>,
@@ -34,11 +36,11 @@ pub enum Strategy {
         /// Generations that memory stays unused for.
         generations: u64,
     },
-    /// Moves movable blocks together and gives back what that frees, while memory is badly cut up.
+    /// Moves movable blocks together and gives back what that frees, and nothing else that is cached, while memory is badly cut up.
     Compact {
         /// Time between two looks.
         every: Duration,
-        /// Least share of the free bytes outside of the longest run that is worth the copying.
+        /// The least [`external`](crate::memory::Fragmentation::external) fragmentation that is worth the copying.
         fragmentation: f64,
     },
 }
@@ -57,6 +59,9 @@ pub(super) struct Memory {
     /// Bytes that are to be left cached by the work in progress.
     keep: usize,
     compact: bool,
+    /// The level of pressure at the last run, and what may stay cached while it is medium.
+    level: Pressure,
+    half: usize,
 }
 
 impl Memory {
@@ -109,9 +114,15 @@ impl Strategy {
             }
             Self::Pressure { monitor } => {
                 let level = monitor.check().to;
-                memory.keep = if level == Pressure::Medium { stats.cached / 2 } else { 0 };
+                match (memory.level.cmp(&Pressure::Medium), level) {
+                    (Ordering::Less, Pressure::Medium) => memory.half = stats.cached / 2,
+                    (Ordering::Greater, Pressure::Medium) => memory.half = usize::MAX,
+                    _ => {}
+                }
+                memory.level = level;
+                memory.keep = if level == Pressure::Medium { memory.half } else { 0 };
                 memory.compact = level == Pressure::Critical;
-                level >= Pressure::Medium && stats.cached > 0
+                level >= Pressure::Medium && stats.cached > memory.keep
             }
             Self::Periodic { keep, .. } => {
                 memory.keep = *keep;
@@ -120,7 +131,7 @@ impl Strategy {
             Self::Generational { .. } => true,
             Self::Compact { fragmentation, .. } => {
                 memory.compact = true;
-                pool.fragmentation().external() >= *fragmentation
+                !pool.0.movables.all().is_empty() && pool.fragmentation().external() >= *fragmentation
             }
         }
     }
@@ -131,10 +142,14 @@ impl Strategy {
             pool.trim_generation(*generations);
             return Slice::Done;
         }
+        let only_compacts = matches!(self, Self::Compact { .. });
         if memory.compact {
-            let compaction = pool.compact(SLICE);
+            let compaction = if only_compacts { pool.compact_away(SLICE) } else { pool.compact(SLICE) };
             memory.compact = compaction.moved > 0;
             return Slice::More(compaction);
+        }
+        if only_compacts {
+            return Slice::Done;
         }
         let surplus = pool.stats().cached.saturating_sub(memory.keep);
         match pool.trim(surplus.min(SLICE)) {
