@@ -132,6 +132,20 @@ proptest! {
 }
 
 #[test]
+fn a_lifetime_says_who_made_the_block_and_who_freed_it() {
+    let pool = pool(Tracking::Records);
+    let block = pool.alloc(100).unwrap();
+    let freeing = thread::Builder::new().name("freeing".into()).spawn(move || drop(block));
+    freeing.unwrap().join().unwrap();
+    drop(pool.alloc(100).unwrap());
+    let snapshot = pool.snapshot();
+    let [elsewhere, here] = &snapshot.finished[..] else { panic!("{:?}", snapshot.finished) };
+    assert_eq!(snapshot.threads[elsewhere.freed_by as usize], "freeing");
+    assert_ne!(elsewhere.record.thread, elsewhere.freed_by);
+    assert_eq!((here.record.thread, here.freed_by), (elsewhere.record.thread, elsewhere.record.thread));
+}
+
+#[test]
 fn records_stay_exact_when_blocks_die_on_other_threads() {
     const BLOCKS: usize = if cfg!(miri) { 20 } else { 2000 };
     let pool = pool(Tracking::Records);

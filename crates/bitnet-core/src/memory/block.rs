@@ -9,6 +9,7 @@ use std::{fmt, slice};
 
 use super::large::Span;
 use super::pool::{Shared, give};
+use super::small::thread_number;
 use super::tracker::Ticket;
 
 /// Where the bytes of a block came from and return to.
@@ -148,7 +149,7 @@ impl Drop for Block {
         // SAFETY: a block is dropped once, and nothing looks at its body afterwards.
         let body = unsafe { ManuallyDrop::take(&mut self.0) };
         if body.ticket != Ticket::NONE {
-            body.pool().tracker.freed(body.ticket, body.span.len);
+            body.pool().tracker.freed(body.ticket, body.span.len, || thread_number(body.pool()));
         }
         match body.source {
             Source::Empty => {}

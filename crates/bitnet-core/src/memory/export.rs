@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::record::Record;
+use super::record::{Lifetime, Record};
 use super::{Event, Snapshot};
 
 impl Snapshot {
@@ -31,21 +31,22 @@ impl Snapshot {
             })).collect::<Vec<_>>(),
             "threads": self.threads,
             "live": self.live.iter().map(|record| self.record(record, None)).collect::<Vec<_>>(),
-            "finished": self.finished.iter().map(|l| self.record(&l.record, Some(l.died))).collect::<Vec<_>>(),
+            "finished": self.finished.iter().map(|l| self.record(&l.record, Some(l))).collect::<Vec<_>>(),
             "forgotten": self.forgotten,
         })
         .to_string()
     }
 
-    fn record(&self, record: &Record, died: Option<Duration>) -> Value {
-        let end = died.unwrap_or(self.at);
+    fn record(&self, record: &Record, lifetime: Option<&Lifetime>) -> Value {
+        let end = lifetime.map_or(self.at, |lifetime| lifetime.died);
         let mut value = json!({
             "id": record.id, "bytes": record.bytes, "capacity": record.capacity, "owner": record.owner,
             "thread": record.thread, "born_ns": nanos(record.born),
             "age_ns": nanos(end.saturating_sub(record.born)),
         });
-        if let Some(died) = died {
-            value["died_ns"] = nanos(died).into();
+        if let Some(lifetime) = lifetime {
+            value["died_ns"] = nanos(lifetime.died).into();
+            value["freed_by"] = lifetime.freed_by.into();
         }
         if let Some(backtrace) = &record.backtrace {
             value["backtrace"] = backtrace.to_string().into();

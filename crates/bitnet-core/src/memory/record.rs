@@ -32,6 +32,8 @@ pub struct Lifetime {
     pub record: Record,
     /// When it was freed, since the pool was made.
     pub died: Duration,
+    /// Thread that freed it, as [`Record::thread`].
+    pub freed_by: u32,
 }
 
 impl Lifetime {

@@ -114,8 +114,8 @@ struct Ledger {
     live: Vec<Option<Entry>>,
     vacant: Vec<u32>,
     next: u64,
-    /// What was freed, and when.
-    finished: VecDeque<(Entry, Moment)>,
+    /// What was freed, when, and by which thread.
+    finished: VecDeque<(Entry, Moment, u32)>,
     forgotten: u64,
     /// Death of the last lifetime that was forgotten.
     horizon: Moment,
@@ -210,14 +210,15 @@ impl Tracker {
         Ticket::new(number, ledger.insert(entry))
     }
 
-    /// Remembers the release of a block with a ticket.
+    /// Remembers the release of a block with a ticket, by the thread that `thread` tells.
     #[inline(never)]
-    pub fn freed(&self, ticket: Ticket, capacity: usize) {
+    pub fn freed(&self, ticket: Ticket, capacity: usize, thread: impl FnOnce() -> u32) {
         let died = if ticket.place().is_some() { self.clock.now() } else { Moment::default() };
+        let thread = if ticket.place().is_some() { thread() } else { 0 };
         let mut ledger = self.ledger(ticket.ledger());
         ledger.sizes[size_of(capacity)].freed(capacity);
         if let Some(place) = ticket.place() {
-            ledger.remove(place, died, self.history.load(Relaxed));
+            ledger.remove(place, (died, thread), self.history.load(Relaxed));
         }
     }
 
@@ -240,9 +241,10 @@ impl Tracker {
         let mut all = Remembered::default();
         for ledger in &ledgers {
             all.live.extend(ledger.live.iter().flatten().map(|entry| entry.record(&self.clock)));
-            all.finished.extend(ledger.finished.iter().map(|(entry, died)| Lifetime {
+            all.finished.extend(ledger.finished.iter().map(|(entry, died, thread)| Lifetime {
                 record: entry.record(&self.clock),
                 died: self.clock.since_start(*died),
+                freed_by: *thread,
             }));
             all.forgotten += ledger.forgotten;
             all.horizon = all.horizon.max(self.clock.since_start(ledger.horizon));
@@ -285,16 +287,16 @@ impl Ledger {
         Some(place)
     }
 
-    fn remove(&mut self, place: u32, died: Moment, history: usize) {
+    fn remove(&mut self, place: u32, (died, thread): (Moment, u32), history: usize) {
         let entry = self.live[place as usize].take().expect("a ticket names a live record");
         self.vacant.push(place);
         while self.finished.len() >= history.max(1) {
-            let (_, died) = self.finished.pop_front().expect("there are as many as the history keeps");
+            let (_, died, _) = self.finished.pop_front().expect("there are as many as the history keeps");
             self.horizon = self.horizon.max(died);
             self.forgotten += 1;
         }
         let died = died.max(entry.born);
-        self.finished.push_back((entry, died));
+        self.finished.push_back((entry, died, thread));
     }
 }
 
