@@ -5,7 +5,7 @@ use crate::{
     ui::Ui,
     values::{self, Bias},
 };
-use bitnet_core::{device::ThreadCounts, ops::cache::CacheType};
+use bitnet_core::{device::ThreadCounts, memory::Tracking, ops::cache::CacheType};
 use bitnet_inference::{EngineOptions, MAX_LOOKUP, SamplingParams, StopRules, head, local::LoadOptions};
 use bitnet_model::weights::LoadMode;
 use bitnet_quant::Format;
@@ -174,6 +174,7 @@ pub(crate) fn options(
         cache_type: cache.into(),
         head: head::Head::File,
         decode_copy: false,
+        tracking: Tracking::Off,
     }
 }
 

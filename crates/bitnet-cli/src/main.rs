@@ -13,6 +13,7 @@ mod dashboard;
 mod interrupt;
 mod llama;
 mod markdown;
+mod memory_report;
 mod npy;
 mod session;
 mod tuned;

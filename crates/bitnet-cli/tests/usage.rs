@@ -38,6 +38,8 @@ fn a_value_without_meaning_is_wrong_usage_that_names_the_flag() {
         ("--head", "q3_k"),
         ("--lookup", "65"),
         ("--lookup", "-1"),
+        ("--memory-report", "report.txt"),
+        ("--memory-report", ".json"),
     ];
     for (flag, value) in cases {
         let message = wrong_usage(&[run.as_slice(), &[flag, value]].concat());

@@ -4,6 +4,7 @@ use crate::local::{OpenError, expect_room};
 use bitnet_core::{
     Error,
     cpu::topology::Memory,
+    memory::Owner,
     ops::{PartialScreen, Screen},
 };
 use bitnet_model::{Decoder, layers::Table};
@@ -78,6 +79,7 @@ pub(crate) fn begin_screen(decoder: &Decoder) -> Result<Option<PartialScreen>, S
     if Memory::detect().is_some_and(|memory| memory.available < 2 * needed) {
         return Err(missing());
     }
+    let _owner = Owner::enter("screen");
     decoder.begin_screen().map_err(|_| missing())
 }
 

@@ -10,6 +10,7 @@ use bitnet_core::{
     Device,
     cpu::topology::Memory,
     device::{Task, ThreadCounts, Work},
+    memory::{Owner, Tracking},
     ops::{PartialScreen, cache::CacheType},
 };
 use bitnet_model::{
@@ -127,6 +128,8 @@ pub struct LoadOptions {
     pub head: Head,
     /// Makes a copy of the ternary weights for steps of one token ([`triples`]).
     pub decode_copy: bool,
+    /// How much the pool of the device remembers, from its first block on.
+    pub tracking: Tracking,
 }
 
 impl Default for LoadOptions {
@@ -141,6 +144,7 @@ impl Default for LoadOptions {
             cache_type: CacheType::default(),
             head: Head::default(),
             decode_copy: false,
+            tracking: Tracking::default(),
         }
     }
 }
@@ -183,6 +187,7 @@ impl LocalModel {
         }
         let blocks = KvCache::blocks_for(context);
         check_memory(&decoder.config, context, cache_type)?;
+        let _owner = Owner::enter("kv cache");
         let cache = KvCache::new(&decoder.config, decoder.device(), blocks, cache_type)?;
         Ok(Self {
             decoder,
@@ -219,6 +224,7 @@ impl LocalModel {
     /// Goes on with the screen.
     fn make_screen(&mut self, make: impl FnOnce(&mut Screening) -> bitnet_core::Result<bool>) {
         let Some(mut screening) = self.screening.take() else { return };
+        let _owner = Owner::enter("screen");
         match make(&mut screening) {
             Ok(true) => self.screening = Some(screening),
             Ok(false) => self.decoder.screen = Some(screening.finish()),
@@ -287,6 +293,7 @@ impl LanguageModel for LocalModel {
         if screened {
             self.make_screen(Screening::advance);
         }
+        let _owner = Owner::enter("activations");
         let begin = Instant::now();
         let (decoder, cache) = (&self.decoder, Some(&mut self.cache));
         let hidden = match &mut self.sparsity {
@@ -364,6 +371,7 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     let mut checkpoint =
         Checkpoint::from_source(source, Options { load_mode: options.load_mode, i2s_layout: layout })?;
     let device = Device::open_for(&options.device, options.threads, &work(&checkpoint, options))?;
+    device.pool().set_tracking(options.tracking);
     // A vocabulary of 128,000 tokens takes longer to index than the weights to map.
     let (tokenizer, prepared) = std::thread::scope(|scope| {
         let vocabulary = scope.spawn(|| Tokenizer::of(checkpoint.source()));
@@ -380,6 +388,7 @@ fn load(source: Source, options: &LoadOptions, progress: Progress<'_>) -> Result
     };
     notes.extend(note);
     if options.decode_copy {
+        let _owner = Owner::enter("decode copy");
         let note = triples::copy(&mut decoder, progress).map_err(|error| match error {
             OpenError::Model(error) => OpenError::Model(error.at(checkpoint.path())),
             error => error,
@@ -421,6 +430,7 @@ fn ready(
 ) -> Result<Ready, OpenError> {
     expect_room(checkpoint.repacked_bytes(), false)?;
     let mut decoder = decoder(checkpoint, device, progress)?;
+    let _owner = Owner::enter("weights");
     let note = head::quantize(&mut decoder, options.head)?;
     Ok((decoder, note))
 }
@@ -476,6 +486,7 @@ pub fn decoder(
     progress: Progress<'_>,
 ) -> Result<Decoder, OpenError> {
     let (done, all) = (AtomicU64::new(0), checkpoint.weight_bytes());
+    let _owner = Owner::enter("weights");
     let step = |bytes: u64| progress(done.fetch_add(bytes, Relaxed) + bytes, all);
     Ok(checkpoint.decoder(device, &step)?)
 }

@@ -10,6 +10,7 @@ use crate::{
 };
 use bitnet_core::{
     Device, Error, PackedTensor, Result, Tensor,
+    memory::Owner,
     ops::{self, Codes, PagedSpan, PartialScreen, Screen},
 };
 use bitnet_quant::Format;
@@ -158,7 +159,9 @@ impl Decoder {
         let all = layers.flat_map_iter(|(layer, x)| {
             x.linears_mut().into_iter().zip(PROJECTIONS).map(move |(linear, name)| (layer, name, linear))
         });
+        let owner = Owner::current();
         all.try_for_each(|(layer, name, linear)| {
+            let _owner = Owner::enter(owner);
             let Linear::Ternary(w) = linear else { return Ok(()) };
             w.add_triples().map_err(|error| match error {
                 Error::Quant(error) => {

@@ -4,7 +4,7 @@
 //! here: a team that has more members than this process.
 
 use crate::{Error, Result, data::Windows, distill::Teacher};
-use bitnet_core::{DType, Tensor, ops};
+use bitnet_core::{DType, Tensor, memory::Owner, ops};
 use bitnet_model::Decoder;
 use rayon::prelude::*;
 
@@ -87,6 +87,7 @@ impl Team {
 
 /// The weights as trainable leaves, and the decoder that computes with them.
 fn leaves(decoder: &Decoder) -> Result<(Vec<Tensor>, Decoder)> {
+    let _owner = Owner::enter("rounded weights");
     let (mut model, mut leaves) = (decoder.clone(), Vec::new());
     model.params(&mut |_, w| {
         *w = w.trainable()?;
@@ -107,6 +108,7 @@ fn pass(
     windows: &Windows,
     scale: f64,
 ) -> Result<Found> {
+    let activations = Owner::enter("activations");
     let (hidden, states) = match teacher {
         Some(teacher) => teacher.watch(model, &windows.batch)?,
         None => (model.forward(&windows.batch, None)?, None),
@@ -121,7 +123,8 @@ fn pass(
         distillation = f64::from(term.item::<f32>()?);
         sum = sum.add(&term)?;
     }
-    drop((logits, states));
+    drop((logits, states, activations));
+    let _owner = Owner::enter("gradients");
     let seed = Tensor::full(sum.device(), sum.shape(), scale, DType::F32)?;
     let gradients = sum.backward_from(&seed)?;
     let gradients = leaves.iter().map(|leaf| Ok(gradients.of(leaf)?.clone())).collect::<Result<_>>()?;
@@ -130,6 +133,7 @@ fn pass(
 
 fn add(mut sum: Found, next: Result<Found>) -> Result<Found> {
     let next = next?;
+    let _owner = Owner::enter("gradients");
     sum.loss += next.loss;
     sum.distillation += next.distillation;
     if sum.gradients.is_empty() {

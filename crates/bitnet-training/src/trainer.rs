@@ -15,7 +15,7 @@ use crate::{
     progress::{Event, Step},
 };
 use average::Average;
-use bitnet_core::{Device, Tensor};
+use bitnet_core::{Device, Tensor, memory::Owner};
 use bitnet_model::{Decoder, Tokenizer};
 use codes::Counter;
 use std::{
@@ -94,6 +94,7 @@ impl Trainer {
         if !valid.is_empty() {
             valid.check(tokenizer.vocab_size(), config.data.context)?;
         }
+        let weights = Owner::enter("weights");
         let mut decoder = match base {
             Some(decoder) => decoder,
             None => {
@@ -107,6 +108,8 @@ impl Trainer {
             return Err(Error::Config { key: "data.tokenizer", value: format!("one of {tokens}"), rule });
         }
         decoder.recompute = config.training.recompute;
+        drop(weights);
+        let optimizer = Owner::enter("optimizer");
         let (mut params, mut states) = (Vec::new(), Vec::new());
         decoder.params(&mut |name, w| {
             let rank = w.shape().rank();
@@ -116,6 +119,7 @@ impl Trainer {
             params.push(Param { name: name.into(), matrix, lr_scale: 1.0, weight_decay_scale });
             Ok::<(), Error>(())
         })?;
+        drop(optimizer);
         let names: Vec<&str> = params.iter().map(|param| param.name.as_str()).collect();
         let groups = groups::assign(&config.groups, &names)?;
         for (param, group) in params.iter_mut().zip(groups).filter_map(|(param, group)| Some((param, group?)))
@@ -126,7 +130,10 @@ impl Trainer {
         let fingerprints = [train.fingerprint(), valid.fingerprint()];
         let order = Order::new(train.len(), config.data.context, config.training.seed);
         let team = Team::new(config.training.workers)?;
-        let average = Average::new(config.training.ema, &mut decoder)?;
+        let average = {
+            let _owner = Owner::enter("average");
+            Average::new(config.training.ema, &mut decoder)?
+        };
         let codes = Counter::new(config.quantization.weights);
         let progress = checkpoint::Progress::default();
         let mut trainer = Self {
@@ -159,7 +166,10 @@ impl Trainer {
         let path = checkpoint::last(&config.training.out)?;
         checkpoint::sweep(&config.training.out)?;
         let mut saved = checkpoint::load(&path, device)?;
-        let decoder = saved.latent(config.quantization(0))?;
+        let decoder = {
+            let _owner = Owner::enter("weights");
+            saved.latent(config.quantization(0))?
+        };
         let mut trainer = Self::new(config, device, Some(decoder))?;
         trainer.restore(saved, &path)?;
         trainer.prune()?;
@@ -168,6 +178,7 @@ impl Trainer {
 
     fn restore(&mut self, mut saved: Saved, path: &Path) -> Result<()> {
         checkpoint::compare(&saved, &self.config, &self.fingerprints, path)?;
+        let _owner = Owner::enter("optimizer");
         for (param, state) in self.params.iter().zip(&mut self.states) {
             for (name, x) in &mut state.0 {
                 *x = saved.state(&format!("{}.{name}", param.name), x)?;
@@ -301,6 +312,7 @@ impl Trainer {
     }
 
     fn update(&mut self, gradients: &[Tensor], norm: f64, rates: crate::schedule::Rates) -> Result<()> {
+        let _owner = Owner::enter("optimizer");
         self.progress.updates += 1;
         let clip = self.config.training.clip;
         let scale = if clip > 0.0 { (clip / (norm + CLIP_EPS)).min(1.0) } else { 1.0 };

@@ -9,6 +9,7 @@ pub(crate) use report::median;
 
 use crate::{
     args::{Cache, FileArgs, Head},
+    memory_report::MemoryArgs,
     session::{self, resolve},
     tuned,
     ui::Ui,
@@ -140,6 +141,8 @@ pub(crate) struct BenchArgs {
     threads_batch: Vec<u16>,
     #[command(flatten)]
     files: FileArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// A measurement to make.
@@ -283,6 +286,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
             }
         }
         let device = Device::open(&args.device, threads)?;
+        args.memory.begin(device.pool());
         let begin = Instant::now();
         let (name, mut decoder) = args.weights().decoder(&device, ui)?;
         if let Some(note) = head::quantize(&mut decoder, args.head.into())? {
@@ -312,6 +316,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui) -> Result<ExitCode> {
         last = Some(report::Measured { name, load, model, machine });
     }
     let measured = last.context("expected at least one number of threads (-t)")?;
+    args.memory.write(measured.model.device().pool(), ui)?;
     measured.report(args.output, &rows, &first)?;
     Ok(ExitCode::SUCCESS)
 }

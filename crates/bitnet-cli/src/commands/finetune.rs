@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{args::FileArgs, session::resolve, ui::Ui};
 use anyhow::{Result, ensure};
+use bitnet_core::memory::Owner;
 use bitnet_model::{Checkpoint, checkpoint::Options};
 use bitnet_training::{RunConfig, config::ModelConfig};
 use clap::{Args, ValueEnum};
@@ -69,12 +70,14 @@ pub(crate) fn run(args: &FinetuneArgs, ui: &Ui) -> Result<ExitCode> {
         return train::finish(args.how.trainer(config, &device, None, ui)?, &args.how, ui);
     }
     let quantization = config.quantization(0);
+    let weights = Owner::enter("weights");
     let decoder = if inserts {
         ui.note("sub-norms of ones are inserted before the output and down projections");
         base.latent_with_sub_norms(quantization, &device)?
     } else {
         base.latent(quantization, &device)?
     };
+    drop(weights);
     train::finish(args.how.trainer(config, &device, Some(decoder), ui)?, &args.how, ui)
 }
 

@@ -3,13 +3,15 @@
 use crate::{
     args::{ContextArgs, ModelArgs, SamplingArgs, StopArgs},
     interrupt,
+    memory_report::MemoryArgs,
     session::{Session, read_text},
     ui::{self, Ui},
     values,
 };
 use anyhow::{Result, bail};
 use bitnet_inference::{
-    Event, FinishReason, Generation, Request, Stats, TextStream, TokenLogprob, request::MAX_LOGPROBS,
+    Event, FinishReason, Generation, Request, Stats, TextStream, TokenLogprob, local::LoadOptions,
+    request::MAX_LOGPROBS,
 };
 use bitnet_model::Tokenizer;
 use clap::Args;
@@ -53,13 +55,17 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     context: ContextArgs,
     #[command(flatten)]
+    memory: MemoryArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
 pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Result<ExitCode> {
     let prompt = prompt(args)?;
-    let options = args.context.options(&args.model, ui);
+    let options = LoadOptions { tracking: args.memory.tracking(), ..args.context.options(&args.model, ui) };
     let mut session = Session::open(&args.model.model, &options, args.context.engine(), ui)?;
+    let pool = session.engine.model().device().pool().clone();
+    args.memory.begin(&pool);
     let request = request(args, &session.tokenizer, &prompt, ui)?;
     let opened = ui.elapsed();
     let generation = if args.log_probs.is_some() {
@@ -78,6 +84,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Result<ExitCode> {
         ui.figures(format!("first token after {first:.0} ms · {}", session.timings(&generation)));
         ui.figures(session.memory());
     }
+    args.memory.write(&pool, ui)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@ mod sample;
 use super::eval::{self, checkpoint_of};
 use crate::{
     interrupt,
+    memory_report::MemoryArgs,
     session::resolve,
     ui::Ui,
     watch::{self, Watch},
@@ -66,6 +67,8 @@ pub(crate) struct RunArgs {
     /// Show the run on the whole terminal: losses, rates and the codes of layers. `q` ends it after a checkpoint.
     #[arg(long, env = "BITNET_DASHBOARD")]
     dashboard: bool,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 fn change(text: &str) -> Result<(String, String), String> {
@@ -115,7 +118,9 @@ impl RunArgs {
             "{} workers share threads only with -t 1",
             config.training.workers
         );
-        Ok(Device::open("cpu", threads)?)
+        let device = Device::open("cpu", threads)?;
+        self.memory.begin(device.pool());
+        Ok(device)
     }
 
     /// The trainer of a run, at its start or where it stopped.
@@ -188,6 +193,7 @@ pub(crate) fn finish(mut trainer: Trainer, how: &RunArgs, ui: &Ui) -> Result<Exi
         End::Stopped => ui.note(format!("stopped after step {}; --resume goes on", trainer.step_count())),
     }
     ui.figures(format!("{} · {}", page.display(), trainer.decoder().device().pool().stats()));
+    how.memory.write(trainer.decoder().device().pool(), ui)?;
     outln!("{}", checkpoint::last(&out)?.display())?;
     Ok(if end == End::Stopped { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }

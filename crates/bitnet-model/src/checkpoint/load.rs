@@ -8,7 +8,7 @@ use crate::{
     decoder::Layer,
     layers::{Attention, Linear, Mlp, RmsNorm, Rope, Table},
 };
-use bitnet_core::{DType, Device, PackedTensor, Tensor, packed::padded_cols};
+use bitnet_core::{DType, Device, PackedTensor, Tensor, memory::Owner, packed::padded_cols};
 use bitnet_quant::{Format, Scales, Ternary};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -28,9 +28,11 @@ impl Checkpoint {
     fn build(&self, device: &Device, progress: Progress<'_>) -> Result<Decoder> {
         let config = self.config().clone();
         let names: Vec<(usize, &str)> = self.projections().collect();
+        let owner = Owner::current();
         let linears: Result<Vec<Linear>> = names
             .par_iter()
             .map(|&(layer, name)| {
+                let _owner = Owner::enter(owner);
                 let weight = self.projection(layer, name)?;
                 let linear = linear(&weight, device)?;
                 progress(weight.bytes.len() as u64);

@@ -2,7 +2,7 @@
 
 use crate::{args::FileArgs, session::resolve, ui::Ui};
 use anyhow::{Context, Result, anyhow};
-use bitnet_core::Device;
+use bitnet_core::{Device, memory::Owner};
 use bitnet_inference::{
     LanguageModel, SamplingParams,
     local::{self, LocalModel},
@@ -26,6 +26,7 @@ pub(crate) struct Weights<'a> {
 impl Weights<'_> {
     /// The decoder, and what to call it.
     pub(crate) fn decoder(self, device: &Device, ui: &Ui) -> Result<(String, Decoder)> {
+        let _owner = Owner::enter("weights");
         if let Some(name) = self.synthetic {
             let shape =
                 synthetic::Shape::named(name).context("the shape was checked with the command line")?;
