@@ -3,7 +3,7 @@
 //! With `--features peers` the process runs on mimalloc, and what is called "system" here is then mimalloc.
 
 use bitnet_benchmarks::criterion;
-use bitnet_benchmarks::traces::{self, Recording};
+use bitnet_benchmarks::{replay::Replay, traces};
 use bitnet_core::Device;
 use bitnet_core::memory::cleanup::{Scheduler, Strategy};
 use bitnet_core::memory::pressure::{Monitor, Thresholds};
@@ -115,28 +115,19 @@ fn track_decode(c: &mut Criterion) {
     }
 }
 
-/// Two threads that each replay the steady part of a recording, `rounds` times, on one allocator.
-fn replay<B>(recording: &Recording, rounds: u64, allocate: impl Fn(usize) -> B + Sync) -> Duration {
-    let start = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| (0..rounds).for_each(|_| recording.replay(recording.steady, &allocate)));
-        }
-    });
-    start.elapsed()
-}
-
+/// The steady parts of two recordings, every request by the thread that made it, on one allocator.
 fn two_threads(c: &mut Criterion) {
     let mut group = c.benchmark_group("memory/two threads");
     for (name, recording) in [("decode", traces::record_decode(64)), ("training", traces::record_training(4))]
     {
-        group.throughput(Throughput::Elements(2 * recording.steady_allocations() as u64));
+        let replay = Replay::of(&recording);
+        group.throughput(Throughput::Elements(replay.allocations() as u64));
         let pool = HybridMemoryPool::host();
         group.bench_function(BenchmarkId::new(name, "pool"), |b| {
-            b.iter_custom(|rounds| replay(&recording, rounds, |bytes| pool.alloc(bytes).expect("memory")));
+            b.iter_custom(|rounds| replay.run(rounds, |bytes| pool.alloc(bytes).expect("memory")));
         });
         group.bench_function(BenchmarkId::new(name, SYSTEM), |b| {
-            b.iter_custom(|rounds| replay(&recording, rounds, system));
+            b.iter_custom(|rounds| replay.run(rounds, system));
         });
     }
 }

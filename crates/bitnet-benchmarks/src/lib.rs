@@ -9,6 +9,7 @@ pub mod peers;
 #[cfg(not(feature = "peers"))]
 #[path = "no_peers.rs"]
 pub mod peers;
+pub mod replay;
 pub mod report;
 pub mod traces;
 

@@ -1,14 +1,18 @@
 //! What real work asks of a pool, recorded so that it can be replayed: a decode and a training step.
 
-use bitnet_core::memory::{HybridMemoryPool, Tracking};
-use bitnet_core::ops::cache::CacheType;
-use bitnet_core::random::Rng;
-use bitnet_core::{DType, Device, Result, Tensor};
+use bitnet_core::memory::{HybridMemoryPool, Trace, Tracking};
+use bitnet_core::{Device, ops::cache::CacheType};
 use bitnet_inference::local::{self, LocalModel};
 use bitnet_inference::{Engine, EngineOptions, Request};
+use bitnet_model::Decoder;
 use bitnet_model::checkpoint::{Checkpoint, Options};
+use bitnet_training::{RunConfig, Trainer, progress::Event};
 use std::collections::HashMap;
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
+use std::{fmt, fs};
+use tempfile::TempDir;
 
 /// One request to a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +31,19 @@ pub enum Step {
     },
 }
 
-/// What one thread, the only user of a pool, asked of it, in order.
+/// What threads, the only users of a pool, asked of it, in order.
 #[derive(Clone, Debug)]
 pub struct Recording {
     /// From an empty pool on.
     pub steps: Vec<Step>,
+    /// Who made each step: the place of the thread among all that used the pool.
+    pub threads: Vec<usize>,
     /// The step at which loading and warming up are over.
     pub steady: usize,
     /// Blocks that are allocated in all.
     pub blocks: usize,
+    /// The same as the analysis of patterns reads it.
+    pub trace: Trace,
 }
 
 impl Recording {
@@ -45,54 +53,53 @@ impl Recording {
         assert_eq!(snapshot.forgotten, 0, "the history holds the whole recording");
         let records = || snapshot.finished.iter().map(|lifetime| &lifetime.record).chain(&snapshot.live);
         let mut order: Vec<_> =
-            records().map(|record| (record.born, record.id, Some(record.bytes))).collect();
-        order.extend(snapshot.finished.iter().map(|lifetime| (lifetime.died, lifetime.record.id, None)));
+            records().map(|record| (record.born, record.id, Some(record.bytes), record.thread)).collect();
+        order.extend(snapshot.finished.iter().map(|l| (l.died, l.record.id, None, l.freed_by)));
         // Where the clock did not move in between, a block is still freed after it was made.
-        order.sort_by_key(|&(at, id, bytes)| (at, bytes.is_none(), id));
+        order.sort_by_key(|&(at, id, bytes, _)| (at, bytes.is_none(), id));
         let steady = order.partition_point(|&(at, ..)| at <= steady);
+        let threads = order.iter().map(|&(.., thread)| thread as usize).collect();
         let mut numbers = HashMap::new();
-        let steps = order.into_iter().map(|(_, id, bytes)| {
+        let steps = order.into_iter().map(|(_, id, bytes, _)| {
             let next = numbers.len();
             let block = *numbers.entry(id).or_insert(next);
             bytes.map_or(Step::Free { block }, |bytes| Step::Alloc { block, bytes })
         });
         let steps = steps.collect();
-        Self { steps, steady, blocks: numbers.len() }
+        Self { steps, threads, steady, blocks: numbers.len(), trace: snapshot.trace(0) }
     }
 
-    /// Blocks that are made after loading and warming up.
-    pub fn steady_allocations(&self) -> usize {
-        self.steps[self.steady..].iter().filter(|step| matches!(step, Step::Alloc { .. })).count()
-    }
-
-    /// Replays the steps from `from` on. `allocate` makes a block, dropping it is its end; those that
-    /// outlive the recording end with it.
-    pub fn replay<B>(&self, from: usize, mut allocate: impl FnMut(usize) -> B) {
-        let mut live: Vec<Option<B>> = (0..self.blocks).map(|_| None).collect();
-        for &step in &self.steps[from..] {
-            match step {
-                Step::Alloc { block, bytes } => live[block] = Some(allocate(bytes)),
-                Step::Free { block } => live[block] = None,
-            }
-        }
+    /// The thread that recorded and gave the others their work.
+    pub fn leader(&self) -> Option<usize> {
+        self.threads.first().copied()
     }
 }
 
-/// A device on one thread whose pool remembers everything.
+/// A device that computes on the thread that asks, whose pool remembers everything.
 fn recorded() -> Device {
     let device = Device::open("cpu", Some(1)).expect("every machine has a processor");
     device.pool().set_tracking(Tracking::Records);
     device.pool().set_history(1 << 22);
+    // The first block tells which thread records.
+    drop(device.pool().alloc(1));
     device
+}
+
+/// The model that is part of the program.
+fn weights(device: &Device) -> Decoder {
+    let path = crate::file("crates/bitnet-cli/assets/books-22m.gguf");
+    let checkpoint = Checkpoint::open(path, Options::default()).expect("part of the repository");
+    local::decoder(&checkpoint, device, &|_, _| {}).expect("memory")
+}
+
+fn engine(decoder: Decoder, context: usize) -> Engine<LocalModel> {
+    let model = LocalModel::new(decoder, context, CacheType::default()).expect("memory");
+    Engine::new(model, EngineOptions::default()).expect("the options are valid")
 }
 
 /// The model that is part of the program, an empty cache of `context` positions before it.
 pub fn books(device: &Device, context: usize) -> Engine<LocalModel> {
-    let path = crate::file("crates/bitnet-cli/assets/books-22m.gguf");
-    let checkpoint = Checkpoint::open(path, Options::default()).expect("part of the repository");
-    let decoder = local::decoder(&checkpoint, device, &|_, _| {}).expect("memory");
-    let model = LocalModel::new(decoder, context, CacheType::default()).expect("memory");
-    Engine::new(model, EngineOptions::default()).expect("the options are valid")
+    engine(weights(device), context)
 }
 
 /// Decodes `tokens` tokens after a prompt of 32.
@@ -105,107 +112,97 @@ pub fn decode(engine: &mut Engine<LocalModel>, tokens: usize) {
     }
 }
 
-/// Loading the model that is part of the program, a prompt and a first token, then `tokens` decoded tokens.
+/// Loading the model that is part of the program, then two threads with an engine each, which share its weights and the pool: a prompt and two
+/// tokens, and then `tokens` decoded tokens.
 pub fn record_decode(tokens: usize) -> Recording {
     let device = recorded();
-    let mut engine = books(&device, 512);
-    decode(&mut engine, 2);
-    let steady = device.pool().snapshot().at;
-    decode(&mut engine, tokens);
-    Recording::of(device.pool(), steady)
+    let decoder = weights(&device);
+    let warm = Barrier::new(3);
+    let (recording, _engines) = thread::scope(|scope| {
+        let decoding = [(); 2].map(|()| {
+            scope.spawn(|| {
+                let mut engine = engine(decoder.clone(), 512);
+                decode(&mut engine, 2);
+                // The second time nobody goes on before the moment is noted.
+                (0..2).for_each(|_| _ = warm.wait());
+                decode(&mut engine, tokens);
+                engine
+            })
+        });
+        warm.wait();
+        let steady = device.pool().snapshot().at;
+        warm.wait();
+        let engines = decoding.map(|thread| thread.join().expect("decoding does not fail"));
+        (Recording::of(device.pool(), steady), engines)
+    });
+    recording
 }
 
-/// Making a small language model and its first training step, then `steps` more.
+/// The first training step of a small ternary model, then `steps` more, each of four passes by two threads.
 pub fn record_training(steps: usize) -> Recording {
     let device = recorded();
-    let mut training = Training::new(&device).expect("memory");
-    training.step().expect("memory");
+    let mut training = Training::new(&device, 2);
+    training.step();
     let steady = device.pool().snapshot().at;
-    (0..steps).for_each(|_| _ = training.step().expect("memory"));
+    (0..steps).for_each(|_| _ = training.step());
     Recording::of(device.pool(), steady)
 }
 
-const VOCABULARY: usize = 1024;
-const WIDTH: usize = 256;
-const INNER: usize = 1024;
-const TOKENS: usize = 256;
-const LAYERS: usize = 4;
-/// Query, key, value, output, up, down.
-const MATRICES: [[usize; 2]; 6] =
-    [[WIDTH, WIDTH], [WIDTH, WIDTH], [WIDTH, WIDTH], [WIDTH, WIDTH], [WIDTH, INNER], [INNER, WIDTH]];
+const RUN: &str = r#"
+[model]
+hidden_size = 256
+intermediate_size = 768
+num_hidden_layers = 4
+num_attention_heads = 4
+num_key_value_heads = 2
+[data]
+train = "text"
+tokenizer = "chars"
+context = 64
+[schedule]
+kind = "constant"
+lr = 3e-3
+[training]
+steps = 1000
+batch = 1
+accumulation = 4
+"#;
 
-/// A decoder of two layers in float32 that learns one text by gradient descent.
-#[derive(Debug)]
+/// A ternary model that learns a text of its own.
 pub struct Training {
-    embedding: Tensor,
-    layers: Vec<[Tensor; 6]>,
-    /// Minus infinity where a token would see a later one.
-    mask: Tensor,
-    tokens: Tensor,
-    targets: Tensor,
+    trainer: Trainer,
+    /// Holds the text.
+    _folder: TempDir,
+}
+
+impl fmt::Debug for Training {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Training after {} steps", self.trainer.step_count())
+    }
 }
 
 impl Training {
-    /// With random parameters and a text of its own.
-    ///
-    /// # Errors
-    /// Where there is no memory.
-    pub fn new(device: &Device) -> Result<Self> {
-        let mut rng = Rng::new(1);
-        let mut normal = |shape: [usize; 2]| {
-            let deviation = 1.0 / (shape[0] as f32).sqrt();
-            Tensor::normal(device, shape, (0.0, deviation), &mut rng)?.trainable()
-        };
-        let embedding = normal([VOCABULARY, WIDTH])?;
-        let mut layers = Vec::new();
-        for _ in 0..LAYERS {
-            let matrices: Result<Vec<_>> = MATRICES.into_iter().map(&mut normal).collect();
-            layers.push(matrices?.try_into().expect("as many as there are shapes"));
-        }
-        let text: Vec<i64> = (0..=TOKENS as i64).map(|i| i * i * 31 % VOCABULARY as i64).collect();
-        let later = Tensor::full(device, [TOKENS, TOKENS], f64::NEG_INFINITY, DType::F32)?;
-        Ok(Self {
-            embedding,
-            layers,
-            mask: later.triu(1)?,
-            tokens: Tensor::from_slice(device, [TOKENS], &text[..TOKENS])?,
-            targets: Tensor::from_slice(device, [TOKENS, 1], &text[1..])?,
-        })
+    /// With random weights. Passes are made by `workers` threads at a time.
+    pub fn new(device: &Device, workers: usize) -> Self {
+        let folder = TempDir::new().expect("a folder for temporary files");
+        let path = |name: &str| folder.path().join(name);
+        let words = ["ternary ", "weights ", "are ", "minus one, ", "zero ", "or ", "one. "];
+        let text: String = (0..4000usize).map(|i| words[(i * i + i / 7) % words.len()]).collect();
+        fs::write(path("text"), text).expect("the folder is ours");
+        fs::write(path("run.toml"), RUN).expect("the folder is ours");
+        let changes =
+            [("training.workers", workers.to_string()), ("training.out", format!("{:?}", path("out")))];
+        let config = RunConfig::read(&path("run.toml"), &changes.map(|(key, value)| (key.to_owned(), value)));
+        let config = config.expect("the configuration is valid");
+        let trainer = Trainer::new(config, device, None).expect("memory");
+        Self { trainer, _folder: folder }
     }
 
     /// Forward, backward and update; returns the loss in nats a token.
-    ///
-    /// # Errors
-    /// Where there is no memory.
-    pub fn step(&mut self) -> Result<f32> {
-        let loss = self.loss()?;
-        let gradients = loss.backward()?;
-        for parameter in self.layers.iter_mut().flatten().chain([&mut self.embedding]) {
-            let change = gradients.of(parameter)?.mul_scalar(0.1)?;
-            *parameter = parameter.detach().sub(&change)?.trainable()?;
+    pub fn step(&mut self) -> f64 {
+        match self.trainer.step().expect("memory") {
+            Event::Step(step) => step.loss,
+            other => unreachable!("the loss is finite: {other:?}"),
         }
-        loss.item()
     }
-
-    fn loss(&self) -> Result<Tensor> {
-        let mut x = self.embedding.index_select(0, &self.tokens)?;
-        for layer in &self.layers {
-            x = self.layer(&x, layer)?;
-        }
-        let logits = normed(&x)?.matmul(&self.embedding.t()?)?;
-        logits.log_softmax(1)?.gather(1, &self.targets)?.mean([0, 1], false)?.neg()
-    }
-
-    fn layer(&self, x: &Tensor, [query, key, value, output, up, down]: &[Tensor; 6]) -> Result<Tensor> {
-        let h = normed(x)?;
-        let scores =
-            h.matmul(query)?.matmul(&h.matmul(key)?.t()?)?.mul_scalar(1.0 / (WIDTH as f64).sqrt())?;
-        let seen = scores.add(&self.mask)?.softmax(1)?.matmul(&h.matmul(value)?)?;
-        let x = x.add(&seen.matmul(output)?)?;
-        x.add(&normed(&x)?.matmul(up)?.relu2()?.matmul(down)?)
-    }
-}
-
-fn normed(x: &Tensor) -> Result<Tensor> {
-    x.div(&x.mul(x)?.mean(1, true)?.add_scalar(1e-5)?.sqrt()?)
 }

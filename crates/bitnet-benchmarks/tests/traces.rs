@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use bitnet_benchmarks::replay::Replay;
 use bitnet_benchmarks::traces::{self, Recording, Step, Training};
 use bitnet_core::Device;
-use bitnet_core::memory::{Block, HybridMemoryPool};
+use bitnet_core::memory::{Block, HybridMemoryPool, patterns};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -108,11 +109,38 @@ fn steady_work_asks_the_system_for_nothing() {
         device.pool().stats()
     );
 
-    let mut training = Training::new(&device).unwrap();
-    let first = training.step().unwrap();
-    training.step().unwrap();
+    let mut training = Training::new(&device, 1);
+    let first = training.step();
+    training.step();
     let mut last = first;
-    let rate = hit_rate(device.pool(), || (0..8).for_each(|_| last = training.step().unwrap()));
+    let rate = hit_rate(device.pool(), || (0..8).for_each(|_| last = training.step()));
     assert!(rate >= 0.999, "{}", device.pool().stats());
     assert!(last < 0.8 * first, "training learns: {first} to {last} nats a token");
+}
+
+#[test]
+fn every_request_is_replayed_by_its_thread_and_every_block_freed() {
+    let _alone = alone();
+    for (recording, handed_over) in [(traces::record_decode(8), false), (traces::record_training(2), true)] {
+        let (replay, pool) = (Replay::of(&recording), HybridMemoryPool::host());
+        let steady = &recording.steps[recording.steady..];
+        let made = steady.iter().filter(|step| matches!(step, Step::Alloc { .. })).count();
+        println!("{} threads, {made} blocks, {} handed over", replay.threads(), replay.handed_over());
+        assert!(replay.threads() >= 2 && replay.allocations() == made && made > 1000);
+        assert_eq!(replay.handed_over() > 0, handed_over);
+        replay.run(3, |bytes| pool.alloc(bytes).unwrap());
+        let stats = pool.stats();
+        assert_eq!((stats.hits + stats.misses, stats.live_blocks, stats.live), (3 * made as u64, 0, 0));
+    }
+}
+
+#[test]
+fn nothing_stands_out_in_a_decode_and_in_training() {
+    let _alone = alone();
+    for (name, recording) in [("decode", traces::record_decode(64)), ("training", traces::record_training(8))]
+    {
+        let findings: Vec<String> =
+            patterns::analyse(&recording.trace).iter().map(ToString::to_string).collect();
+        assert!(findings.is_empty(), "{name}: {findings:#?}");
+    }
 }
