@@ -50,15 +50,38 @@ impl<T: Element> TryFrom<&Tensor> for ArrayD<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::arr2;
+    use ndarray::{Array, Ix2, IxDyn, arr0, arr2};
+
+    fn device() -> Device {
+        Device::open("cpu/scalar", Some(1)).unwrap()
+    }
 
     #[test]
     fn arrays_of_any_order_become_tensors_and_come_back() {
-        let device = Device::open("cpu/scalar", Some(1)).unwrap();
+        let device = device();
         let array = arr2(&[[1i32, 2, 3], [4, 5, 6]]);
         let x = Tensor::try_from((&device, array.t())).unwrap();
-        assert_eq!((x.dims(), x.to_vec::<i32>().unwrap()), (vec![3, 2], vec![1, 4, 2, 5, 3, 6]));
+        assert_eq!((x.dims(), x.to_vec::<i32>().unwrap()), (&[3, 2][..], vec![1, 4, 2, 5, 3, 6]));
         assert_eq!(ArrayD::<i32>::try_from(&x).unwrap(), array.t().into_dyn());
         assert!(to_array::<f32>(&x).is_err());
+    }
+    #[test]
+    fn arrays_of_no_elements_and_of_no_dimensions_keep_their_shape() {
+        let empty = from_array(&device(), &Array::<f32, Ix2>::zeros((3, 0))).unwrap();
+        assert_eq!((empty.dims(), to_array::<f32>(&empty).unwrap().shape()), (&[3, 0][..], &[3, 0][..]));
+        let number = from_array(&device(), &arr0(2.5f32)).unwrap();
+        assert_eq!(to_array::<f32>(&number).unwrap(), arr0(2.5f32).into_dyn());
+    }
+
+    #[test]
+    fn arrays_of_more_dimensions_than_a_tensor_has_are_refused() {
+        assert!(from_array(&device(), &ArrayD::<f32>::zeros(IxDyn(&[1; 12]))).is_err());
+    }
+
+    #[test]
+    fn views_that_are_not_contiguous_become_arrays_in_their_order() {
+        let x = Tensor::from_slice(&device(), [2, 3], &[1i64, 2, 3, 4, 5, 6]).unwrap();
+        let columns = x.t().unwrap().narrow(0, 1, 2).unwrap();
+        assert_eq!(to_array::<i64>(&columns).unwrap(), arr2(&[[2, 5], [3, 6]]).into_dyn());
     }
 }
