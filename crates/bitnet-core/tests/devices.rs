@@ -2,22 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod bare;
+
+use bare::Bare;
 use bitnet_core::{
-    Device, Error, Result,
-    backend::Backend,
+    Device, Error,
     cpu::{self, CpuBackend, kernels::Kernels, topology::Memory},
     device::{
         Absence, Candidate, Driver, Judged, Kind, Reason, Task, ThreadCounts, Verdict, Work,
         capabilities::{Capability, Support},
         choose_among,
     },
-    memory::{self, Host, RawAlloc, RawMem},
-    view::{View, ViewMut},
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
 const GIB: usize = 1 << 30;
 
@@ -58,62 +55,6 @@ const CRAMPED: Driver = Driver {
     },
     open: |name, threads| (cpu::DRIVER.open)(name, threads),
 };
-
-/// A backend that leaves every op to the host.
-#[derive(Default)]
-struct Bare(AtomicU64);
-
-// SAFETY: everything is left to `Host`, which keeps the contract.
-unsafe impl RawAlloc for Bare {
-    fn alloc(&self, bytes: usize, align: usize) -> memory::Result<RawMem> {
-        Host.alloc(bytes, align)
-    }
-
-    unsafe fn free(&self, mem: RawMem) {
-        // SAFETY: the caller's promise is the one that `Host` asks for.
-        unsafe { Host.free(mem) }
-    }
-
-    fn alignment(&self) -> usize {
-        Host.alignment()
-    }
-
-    fn host_addressable(&self) -> bool {
-        true
-    }
-}
-
-impl Backend for Bare {
-    fn name(&self) -> &str {
-        "gpu:0"
-    }
-
-    fn threads(&self) -> usize {
-        1
-    }
-
-    fn fallbacks(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
-    fn count_fallback(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    fn upload(&self, src: &[u8], dst: ViewMut<'_>) -> Result<()> {
-        dst.into_bytes("upload")?.copy_from_slice(src);
-        Ok(())
-    }
-
-    fn download(&self, src: View<'_>, dst: &mut [u8]) -> Result<()> {
-        dst.copy_from_slice(src.as_bytes("download")?);
-        Ok(())
-    }
-
-    fn synchronize(&self) -> Result<()> {
-        Ok(())
-    }
-}
 
 fn judged(drivers: &[Driver], work: &Work) -> Vec<Judged> {
     choose_among(drivers, work, Some(1)).unwrap().choice().unwrap().judged.clone()

@@ -2,111 +2,53 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use bitnet_core::{DType, Device, Result, Tensor, ops};
-use std::{fmt::Write, fs, path::Path};
+#[path = "../bare/mod.rs"]
+mod bare;
+mod creation;
+mod decoder;
+mod kernels;
+mod public;
+mod rows;
 
-type Run = dyn Fn(&Tensor) -> Result<Tensor>;
+use bare::Bare;
+use bitnet_core::{
+    DType, Device, Tensor,
+    cpu::{self, CpuBackend},
+    device::capabilities::{Capability, Support},
+};
+use rows::Op;
+use std::{fmt::Write, fs, path::Path, sync::Arc};
 
-/// An op under its name, on a tensor of two by two elements.
-struct Op {
-    name: String,
-    means: &'static str,
-    run: Box<Run>,
-    /// Whether every tier gives the same bits.
-    same_bits: bool,
-}
+const COLUMNS: &str = "\
+| op | | element types | gradient | code by tier | bits of tiers | devices |
+|---|---|---|---|---|---|---|
+";
 
-fn op(name: impl Into<String>, means: &'static str, run: impl Fn(&Tensor) -> Result<Tensor> + 'static) -> Op {
-    Op { name: name.into(), means, run: Box::new(run), same_bits: true }
-}
+const HEAD: &str = "\
+# What the tensor ops take
 
-fn indices(x: &Tensor) -> Result<Tensor> {
-    Tensor::from_slice(x.device(), [2], &[1i64, 0])
-}
+Made by trying every op (`crates/bitnet-core/tests/ops_doc/`, which also checks that this page is fresh and that no public op is missing).
+Integers are exact and wrap; floats are computed in f32. Every gradient is compared with central differences in f64
+(`crates/bitnet-core/tests/gradients/`), those of the decoder and of training also with PyTorch (`crates/bitnet-core/tests/training_ops.rs`).
 
-fn square_of_indices(x: &Tensor) -> Result<Tensor> {
-    Tensor::from_slice(x.device(), [2, 2], &[1i64, 0, 0, 1])
-}
+- **Code by tier**, for four numbers in f32: `each` tier of the processor has kernels compiled for its instructions, with `amx` those of
+  AMX too; `one for all`, the same code on all of them; `gemm`, the crate of that name, which chooses its instructions itself; `-`,
+  nothing is computed, or before it is brought to the device. Copies of large tensors are those of each tier. The tiers:
+  TIERS.
+- **Bits of tiers**: `same` on all of them, down to the last bit.
+- **Devices**: `cpu` computes it itself. `others can`: on a device that does not bring it, the reference of the host does, with
+  copies to and fro, and is counted ([devices.md](devices.md) has who brings what). `all`: every device, as nothing or only a transfer is
+  asked of it. `host`: brought to the host, computed there.
 
-fn elementwise() -> Vec<Op> {
-    let unary = ops::Unary::ALL.map(|kind| op(kind.name(), "of one element", move |x| ops::unary(kind, x)));
-    let binary = ops::Binary::ALL.map(|kind| {
-        op(kind.name(), "of two elements, broadcast", move |x| ops::binary(kind, x, &x.ones_like()?))
-    });
-    let compare = ops::Compare::ALL
-        .map(|kind| op(kind.name(), "truth of two elements, broadcast", move |x| ops::compare(kind, x, x)));
-    let logical = ops::Logical::ALL
-        .map(|kind| op(kind.name(), "of two truths, broadcast", move |x| ops::logical(kind, x, x)));
-    let others = [
-        op("where_cond", "a choice by truths, broadcast", |x| x.eq(x)?.where_cond(x, x)),
-        op("to_dtype", "another element type", |x| x.to_dtype(DType::F32)),
-        op("copy", "contiguous rows of its own", Tensor::copy),
-    ];
-    unary.into_iter().chain(binary).chain(compare).chain(logical).chain(others).collect()
-}
+";
 
-fn along_dimensions() -> Vec<Op> {
-    let reduce = ops::Reduce::ALL
-        .map(|kind| op(kind.name(), "over any dimensions", move |x| ops::reduce(kind, x, &0.into(), false)));
-    let others = [
-        op("mean", "over any dimensions", |x| x.mean(0, false)),
-        op("var", "over any dimensions", |x| x.var(0, 0, false)),
-        op("std", "over any dimensions", |x| x.std(0, 0, false)),
-        op("logsumexp", "over any dimensions", |x| x.logsumexp(0, false)),
-        op("norm", "of order p, over any dimensions", |x| x.norm(2.0, 0, false)),
-        op("cumsum", "along a dimension", |x| x.cumsum(0)),
-        op("softmax", "along a dimension", |x| x.softmax(0)),
-        op("log_softmax", "along a dimension", |x| x.log_softmax(0)),
-        op("sort", "along a dimension, and where the elements were", |x| Ok(x.sort(0, false)?.0)),
-        op("topk", "along a dimension, and where the elements were", |x| Ok(x.topk(1, 0, true)?.0)),
-        op("index_select", "entries of a dimension", |x| x.index_select(0, &indices(x)?)),
-        op("gather", "elements by index along a dimension", |x| x.gather(0, &square_of_indices(x)?)),
-        op("scatter_add", "added by index along a dimension", |x| {
-            x.scatter_add(0, &square_of_indices(x)?, x)
-        }),
-        op("concat", "along a dimension", |x| ops::concat(&[x, x], 0)),
-        op("stack", "along a new dimension", |x| ops::stack(&[x, x], 0)),
-        op("flip", "along a dimension", |x| x.flip(0)),
-        op("tril", "of the last two dimensions", |x| x.tril(0)),
-        op("triu", "of the last two dimensions", |x| x.triu(0)),
-    ];
-    reduce.into_iter().chain(others).collect()
-}
-
-fn products() -> Vec<Op> {
-    let library = |op| Op { same_bits: false, ..op };
-    vec![
-        library(op("matmul", "of matrices and vectors, batched", |x| x.matmul(x))),
-        library(op("einsum", "sums of products by letters", |x| ops::einsum("ij,jk->ik", &[x, x]))),
-        library(op("dot", "of two vectors", |x| x.at(0, 0)?.dot(&x.at(0, 1)?))),
-        op("outer", "of two vectors", |x| x.at(0, 0)?.outer(&x.at(0, 1)?)),
-    ]
-}
-
-fn views() -> Vec<Op> {
-    vec![
-        op("reshape", "without a copy", |x| x.reshape([4])),
-        op("flatten", "without a copy", |x| x.flatten(0, 1)),
-        op("permute", "without a copy", |x| x.permute(&[1, 0])),
-        op("transpose", "without a copy", |x| x.transpose(0, 1)),
-        op("narrow", "without a copy", |x| x.narrow(0, 0, 1)),
-        op("slice", "without a copy", |x| x.slice(0, 0, 2, 2)),
-        op("at", "without a copy", |x| x.at(0, 1)),
-        op("squeeze", "without a copy", |x| x.narrow(0, 0, 1)?.squeeze(0)),
-        op("unsqueeze", "without a copy", |x| x.unsqueeze(0)),
-        op("broadcast_to", "without a copy", |x| x.broadcast_to([3, 2, 2])),
-        op("diagonal", "without a copy", |x| x.diagonal(0, 1)),
-        op("split", "without a copy", |x| Ok(x.split(0, &[1, 1])?.remove(1))),
-    ]
-}
+const LINEAR: &str = "\
+In `bitnet-linalg`, over batches of matrices that are brought to the host, widened to float64 and rounded once (`crates/bitnet-linalg/tests/linalg.rs`).
+";
 
 /// Names of the types that an op takes, those that come in groups as one word.
-fn types(device: &Device, op: &Op) -> String {
-    let takes = |dtype: &DType| {
-        let x = Tensor::ones(device, [2, 2], *dtype).unwrap();
-        (op.run)(&x).is_ok()
-    };
-    let taken: Vec<DType> = DType::ALL.into_iter().filter(takes).collect();
+fn types(op: &Op) -> String {
+    let taken: Vec<DType> = DType::ALL.into_iter().filter(|&dtype| op.takes(dtype)).collect();
     let groups = [
         ("all", &DType::ALL[..]),
         ("floats", &[DType::F32, DType::F16, DType::BF16]),
@@ -141,64 +83,92 @@ fn same_bits(op: &Op) -> bool {
         Some(y.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>())
     };
     let tiers = Device::names().into_iter().filter(|name| name.starts_with("cpu/"));
-    op.same_bits && tiers.map(|name| on(&name)).all(|bits| bits == on("cpu/scalar"))
+    !op.library && tiers.map(|name| on(&name)).all(|bits| bits == on("cpu/scalar"))
 }
 
-/// Ops of inference, whose tiers `tests/kernels/` compares.
-const DECODER: &str = "\
-## Of the decoder
+/// Which tiers compile code of their own for an op, found out by letting kernels tell that they were called.
+fn tiers(op: &Op) -> &'static str {
+    let device = Device::with_backend(Arc::new(CpuBackend::new(&kernels::SPIES, 1, 1)));
+    let x = example(&device, op);
+    kernels::called();
+    (op.run)(&x).unwrap();
+    let called = kernels::called();
+    match (op.library, called.contains("bit_matmul"), called.is_empty()) {
+        (true, ..) => "gemm",
+        (_, true, _) => "each, amx",
+        (.., false) => "each",
+        _ if leaves_to_host(op) == Some(false) => "-",
+        _ => "one for all",
+    }
+}
 
-Over float32 rows, the same bits on every CPU tier (`crates/bitnet-core/tests/kernels/`): `embedding`, `rms_norm`, `quantize_activation`,
-`bit_matmul`, `matmul_t`, `largest_products`, `rope`, `glu`, `add_to`, `kv_store`, `attention`. With gradients: `rms_norm`, `rope`, `glu`, `add_to`.
+/// Whether a device that computes nothing itself has the host compute; none where it cannot.
+fn leaves_to_host(op: &Op) -> Option<bool> {
+    let device = Device::with_backend(Arc::new(Bare::default()));
+    let x = example(&device, op);
+    let before = device.fallbacks();
+    (op.run)(&x).ok().map(|_| device.fallbacks() > before)
+}
 
-## Of training
+/// Who computes an op on the processor and on a device that brings nothing itself.
+fn devices(op: &Op) -> &'static str {
+    let cpu = Device::open("cpu", Some(1)).unwrap();
+    (op.run)(&example(&cpu, op)).unwrap();
+    assert_eq!(cpu.fallbacks(), 0, "{} is left to the host by the processor", op.name);
+    match leaves_to_host(op) {
+        Some(true) => "cpu; others can",
+        Some(false) => "all",
+        None => "cpu",
+    }
+}
 
-Over float32, against PyTorch and between tiers in `crates/bitnet-core/tests/training_ops.rs` and `kernels/`. With gradients: `linear`,
-`causal_attention` (both within rounding between tiers), `cross_entropy`, `kl_divergence`, and `bit_linear`, `fake_quantize`,
-`fake_ternarize` and `fake_cast`, whose gradients pass straight through. Without: `adam`.
+/// Two by two elements that the op takes: floats, or truths.
+fn example(device: &Device, op: &Op) -> Tensor {
+    let x = Tensor::from_slice(device, [2, 2], &[0.5f32, 0.25, 0.75, 1.5]).unwrap();
+    let taken = op.takes(DType::F32);
+    if taken { x } else { x.to_dtype(DType::Bool).unwrap() }
+}
 
-## Linear algebra
+/// What stored matrices and caches an op of the device takes beside tensors.
+fn stored(capabilities: &[Capability], op: &str) -> String {
+    let elements = |name: &str| DType::ALL.iter().any(|dtype| dtype.name() == name);
+    let rows = capabilities.iter().filter(|row| row.op == op && row.support == Support::Native);
+    let names: Vec<&str> = rows.map(|row| row.operand).filter(|name| !elements(name)).collect();
+    if names.is_empty() { String::new() } else { format!("; stored {}", names.join(", ")) }
+}
 
-In `bitnet-linalg`, over batches of float32 matrices on the host, computed in float64, without gradients
-(`crates/bitnet-linalg/tests/linalg.rs`): `qr`, `svd`, `svdvals`, `cholesky`, `lu`, `eigh`, `eig`, `solve`, `inverse`, `det`, `slogdet`, `pinv`,
-`lstsq`, `matrix_rank`, `cond`, `matrix_norm`.
-";
+/// The names of the tiers, from slow to fast in each architecture.
+fn names_of_tiers() -> String {
+    let candidates = cpu::DRIVER.probe;
+    let mut names: Vec<String> =
+        candidates().into_iter().map(|c| c.name.trim_start_matches("cpu/").to_owned()).collect();
+    names.sort();
+    names.join(", ")
+}
 
 fn page() -> String {
     let device = Device::open("cpu/scalar", Some(1)).unwrap();
-    let mut text = String::from(
-        "# What the tensor ops take\n\nMade by trying every op (`crates/bitnet-core/tests/ops_doc.rs`, which also checks that this page \
-         is fresh).\nEvery op runs on every device: what a backend does not bring itself runs on the scalar reference of the host, and \
-         is counted.\nThe CPU brings all of them. Integers are exact and wrap; floats are computed in f32.\nEvery gradient is compared \
-         with central differences in f64 (`crates/bitnet-core/tests/gradients/`).\n\n",
-    );
-    let sections = [
-        ("Element by element", elementwise()),
-        ("Along dimensions", along_dimensions()),
-        ("Products", products()),
-        ("Views", views()),
-    ];
-    for (title, list) in sections {
-        write!(
-            text,
-            "## {title}\n\n| op | | element types | gradient | CPU tiers |\n|---|---|---|---|---|\n"
-        )
-        .unwrap();
+    let capabilities = Capability::all(&device);
+    let mut text = HEAD.replace("TIERS", &names_of_tiers());
+    for (title, list) in rows::sections() {
+        write!(text, "## {title}\n\n{COLUMNS}").unwrap();
         for op in list {
             let gradient = if has_gradient(&device, &op) { "yes" } else { "-" };
-            let bits = if same_bits(&op) { "same bits" } else { "within rounding" };
+            let bits = if same_bits(&op) { "same" } else { "within rounding" };
+            let (types, stored) = (types(&op), stored(&capabilities, &op.name));
+            let (name, means, tiers, devices) = (&op.name, op.means, tiers(&op), devices(&op));
             writeln!(
                 text,
-                "| `{}` | {} | {} | {gradient} | {bits} |",
-                op.name,
-                op.means,
-                types(&device, &op)
+                "| `{name}` | {means} | {types}{stored} | {gradient} | {tiers} | {bits} | {devices} |"
             )
             .unwrap();
         }
         text.push('\n');
     }
-    text.push_str(DECODER);
+    write!(text, "## Linear algebra\n\n{LINEAR}\n{COLUMNS}").unwrap();
+    for (name, means) in public::linear_algebra() {
+        writeln!(text, "| `{name}` | {means} | float32 | - | one for all | same | host |").unwrap();
+    }
     text
 }
 
@@ -211,4 +181,19 @@ fn the_page_of_ops_is_fresh() {
     }
     let stored = fs::read_to_string(&path).unwrap_or_default();
     assert!(stored == text, "docs/ops.md is stale; run this test with UPDATE_DOCS=1");
+}
+
+#[test]
+fn every_public_op_has_a_row() {
+    let rows: Vec<String> =
+        rows::sections().into_iter().flat_map(|(_, list)| list).map(|op| op.name).collect();
+    let named = |name: &str| rows.iter().any(|row| row.rsplit("::").next() == Some(name));
+    let found = public::tensor_ops();
+    assert!(found.len() > 150, "{found:?}");
+    let missing: Vec<_> =
+        found.iter().filter(|name| !named(name) && !public::OTHERS.contains(&name.as_str())).collect();
+    assert!(missing.is_empty(), "on no row of docs/ops.md: {missing:?}");
+    let gone: Vec<_> =
+        public::OTHERS.iter().filter(|name| !found.iter().any(|found| found == *name)).collect();
+    assert!(gone.is_empty(), "no functions any more: {gone:?}");
 }
