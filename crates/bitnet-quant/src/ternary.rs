@@ -65,7 +65,9 @@ pub fn ternarize(w: &[f32], codes: &mut [i8]) -> f32 {
     assert!(codes.len() >= w.len(), "{} codes for {} weights", codes.len(), w.len());
     let factor = factor(absmean(w));
     for (code, w) in codes.iter_mut().zip(w) {
-        *code = nearest(*w, factor) as i8;
+        // Its sign, which vectors are made of, unlike a conversion of floats; that of NaN is 0.
+        let nearest = nearest(*w, factor);
+        *code = i8::from(nearest > 0.0) - i8::from(nearest < 0.0);
     }
     1.0 / factor
 }
@@ -101,6 +103,17 @@ mod tests {
         let scale = ternarize(&w, &mut codes);
         fake_ternarize(&w, factor(absmean(&w)), &mut y);
         assert!(codes.iter().zip(&y).all(|(&code, &y)| f32::from(code) * scale == y));
+    }
+
+    #[test]
+    fn what_is_not_finite_has_the_code_of_zero() {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut codes = [9i8; 20];
+            let mut w = [2.0; 20];
+            w[3] = wrong;
+            ternarize(&w, &mut codes);
+            assert_eq!(codes, [0; 20], "{wrong}");
+        }
     }
 
     #[test]
