@@ -1,27 +1,28 @@
-//! Times the tensor ops: `cargo run --release -p bitnet-core --example tensors [threads] [megabytes]`.
+//! Times the tensor ops: `cargo run --release -p bitnet-core --example tensors [threads] [megabytes]`, the families alone with 0 MB.
 //!
 //! First large f32 tensors, as a share of the bandwidth that copying memory reaches between the passes; then each family of ops in the
-//! first-level cache on one thread, the fastest tier over the scalar source compiled for the least of this architecture.
+//! caches on one thread, the fastest tier over the scalar source compiled for the least of this architecture, whose vectors the compiler
+//! uses. There nothing waits for memory: what is computed is the limit.
+
+mod families;
 
 use bitnet_core::{
-    Bool, DType, Device, Tensor,
+    DType, Device, Tensor,
     cpu::ceilings::{best_rate, read_bandwidth},
-    cpu::kernels::Kernels,
     cpu::threads::Threads,
-    ops::{Binary, Compare, Operand, Reduce, Unary, reduce::COLUMNS},
     random::Rng,
 };
 use std::hint::black_box;
 
 const PASSES: usize = 9;
-/// Elements that stay in the first-level cache.
-const SMALL: usize = 2048;
 
 fn main() -> bitnet_core::Result<()> {
     let mut args = std::env::args().skip(1).map_while(|arg| arg.parse().ok());
     let (threads, megabytes) = (args.next().unwrap_or(2), args.next().unwrap_or(128));
-    large(&Device::open("cpu", Some(threads))?, &Threads::new(threads), megabytes << 18)?;
-    families();
+    if megabytes > 0 {
+        large(&Device::open("cpu", Some(threads))?, &Threads::new(threads), megabytes << 18)?;
+    }
+    families::print_all();
     Ok(())
 }
 
@@ -91,61 +92,4 @@ fn large(device: &Device, threads: &Threads, len: usize) -> bitnet_core::Result<
         println!("{name:24} {:8.1} {:8.0} % {:8.0} %", rate / 1e9, 100.0 * rate / read, 100.0 * rate / copy);
     }
     Ok(())
-}
-
-/// Time of the scalar tier over that of the fastest one.
-fn speed_up(run: impl Fn(&Kernels)) -> f64 {
-    let rate = |kernels: &Kernels| {
-        best_rate(PASSES, 1.0, || {
-            for _ in 0..200 {
-                run(black_box(kernels));
-            }
-        })
-    };
-    rate(Kernels::best()) / rate(&Kernels::SCALAR)
-}
-
-fn families() {
-    let x: Vec<f32> = (0..SMALL).map(|i| 0.5 + (i * 37 % 97) as f32 / 64.0).collect();
-    let row = Operand::Row(&x);
-    let unary = |op: Unary| speed_up(|k| (k.unary)(op, row, black_box(&mut [0.0; SMALL])));
-    let simple = [Unary::Neg, Unary::Abs, Unary::Square, Unary::Relu, Unary::Relu2, Unary::Clamp(0.6, 1.2)];
-    let roots = [Unary::Sqrt, Unary::Rsqrt, Unary::Recip, Unary::Floor, Unary::Round];
-    let curves = [
-        Unary::Exp,
-        Unary::Log,
-        Unary::Tanh,
-        Unary::Erf,
-        Unary::Gelu,
-        Unary::Silu,
-        Unary::Sigmoid,
-        Unary::Softplus,
-    ];
-    println!("\n{} over scalar, {SMALL} elements in the cache", Kernels::best().name);
-    print("signs and squares", simple.map(unary));
-    print("roots and rounding", roots.map(unary));
-    print("exponentials and activations", curves.map(unary));
-    let pairs = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Min, Binary::Max];
-    print(
-        "arithmetic of two tensors",
-        pairs.map(|op| speed_up(|k| (k.binary)(op, row, row, black_box(&mut [0.0; SMALL])))),
-    );
-    print(
-        "comparisons",
-        Compare::ALL
-            .map(|op| speed_up(|k| (k.compare)(op, row, row, black_box(&mut [Bool::default(); SMALL])))),
-    );
-    let folds = [Reduce::Sum, Reduce::Prod, Reduce::Min, Reduce::Max];
-    print("reductions of rows", folds.map(|op| speed_up(|k| _ = black_box((k.reduce)(op, black_box(&x))))));
-    print(
-        "reductions of columns",
-        folds.map(|op| speed_up(|k| (k.reduce_columns)(op, &x, COLUMNS, black_box(&mut [0.0; COLUMNS])))),
-    );
-    print("softmax", [speed_up(|k| (k.softmax)(&x, black_box(&mut [0.0; SMALL])))]);
-}
-
-fn print<const N: usize>(family: &str, ratios: [f64; N]) {
-    let mean = ratios.iter().map(|r| r.ln()).sum::<f64>() / N as f64;
-    let list: Vec<String> = ratios.iter().map(|r| format!("{r:.1}")).collect();
-    println!("{family:30} {:5.1}x  ({})", mean.exp(), list.join(" "));
 }
