@@ -52,6 +52,31 @@ fn only_a_regression_exits_with_one() {
     assert_eq!(status(&report(&["compare", &fast, &slow])), 0);
 }
 
+/// The receipt at `path` with another benchmark, which no run has measured since.
+fn with_a_benchmark_of_before(path: &str) -> String {
+    let mut receipt: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut other = receipt["benchmarks"][0].clone();
+    other["id"] = "tensor/gone/all".into();
+    receipt["benchmarks"].as_array_mut().unwrap().push(other);
+    let path = path.replace(".json", "-before.json");
+    fs::write(&path, receipt.to_string()).unwrap();
+    path
+}
+
+#[test]
+fn a_benchmark_that_is_gone_exits_with_one_unless_it_was_not_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let after = receipt(dir.path(), "a.json", [98.0, 100.0, 100.0, 102.0]);
+    let before = with_a_benchmark_of_before(&after);
+    let output = report(&["regress", &before, &after]);
+    assert_eq!(status(&output), 1);
+    assert!(str::from_utf8(&output.stderr).unwrap().contains("tensor/gone/all is gone"));
+    assert_eq!(status(&report(&["regress", "--allow-missing", &before, &after])), 0);
+    assert_eq!(status(&report(&["regress", &before, &after, "--bench", "memory"])), 0);
+    assert_eq!(status(&report(&["regress", &before, &after, "--filter", "trim"])), 0);
+    assert_eq!(status(&report(&["regress", &after, &before])), 0, "a new benchmark is no regression");
+}
+
 #[test]
 fn wrong_usage_and_missing_files_exit_with_two() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Exit status of a regression.
+/// Exit status of a regression, and of a benchmark that is not there any more.
 const REGRESSION: u8 = 1;
 /// Exit status of wrong usage, and of everything that keeps a report from being made.
 const FAILURE: u8 = 2;
@@ -18,7 +18,7 @@ const FAILURE: u8 = 2;
 #[command(
     name = "report",
     version,
-    after_help = "Exit status: 0 on success, 1 where `regress` finds a regression, 2 on errors."
+    after_help = "Exit status: 0 on success, 1 where `regress` finds something slower or gone, 2 on errors."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -42,8 +42,11 @@ enum Action {
         /// The receipt of after.
         after: PathBuf,
     },
-    /// As `compare`, with a new run where there is no second receipt; exits with 1 where anything is slower.
+    /// As `compare`, with a new run where there is no second receipt; exits with 1 where anything is slower or gone.
     Regress {
+        /// Do not fail where benchmarks of before are gone.
+        #[arg(long)]
+        allow_missing: bool,
         /// The receipt of before.
         baseline: PathBuf,
         /// The receipt of after; the benchmarks run where there is none.
@@ -82,6 +85,13 @@ struct RunArgs {
 }
 
 impl RunArgs {
+    /// Whether a run measures the benchmark of this name, whose first part is the file that it is in.
+    fn selects(&self, id: &str) -> bool {
+        let file = id.split('/').next().unwrap_or_default();
+        let filtered = self.filter.as_ref().is_none_or(|filter| id.contains(filter));
+        filtered && (self.benches.is_empty() || self.benches.iter().any(|bench| bench == file))
+    }
+
     fn receipt(self) -> Result<Receipt> {
         suite::receipt(&Selection {
             filter: self.filter,
@@ -110,10 +120,14 @@ fn act(action: Action) -> Result<ExitCode> {
         Action::Compare { before, after } => {
             show(&Receipt::read(&before)?, &Receipt::read(&after)?)?;
         }
-        Action::Regress { baseline, new, run } => {
-            let before = Receipt::read(&baseline)?;
+        Action::Regress { allow_missing, baseline, new, run } => {
+            let mut before = Receipt::read(&baseline)?;
+            before.benchmarks.retain(|benchmark| run.selects(&benchmark.id));
             let after = new.map_or_else(|| run.receipt(), |path| Receipt::read(&path))?;
-            if show(&before, &after)?.count(Verdict::Slower) > 0 {
+            let comparison = show(&before, &after)?;
+            comparison.vanished.iter().for_each(|id| eprintln!("report: {id} is gone"));
+            let gone = !allow_missing && !comparison.vanished.is_empty();
+            if gone || comparison.count(Verdict::Slower) > 0 {
                 return Ok(ExitCode::from(REGRESSION));
             }
         }

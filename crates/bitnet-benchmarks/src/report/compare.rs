@@ -83,6 +83,8 @@ pub(super) fn noise(benchmark: &Benchmark) -> f64 {
 pub struct Comparison {
     /// Those that both have.
     pub rows: Vec<Row>,
+    /// Names of those that only the first has.
+    pub vanished: Vec<String>,
     /// What stands in the way of a fair comparison, for people.
     pub notes: Vec<String>,
 }
@@ -99,7 +101,8 @@ impl Comparison {
             let (before, after) = (before.benchmarks.len(), after.benchmarks.len());
             return Err(Error::NothingInCommon { before, after });
         }
-        Ok(Self { rows, notes: notes(before, after) })
+        let vanished = before.benchmarks.iter().filter(|b| after.benchmark(&b.id).is_none());
+        Ok(Self { rows, vanished: vanished.map(|b| b.id.clone()).collect(), notes: notes(before, after) })
     }
 
     /// Benchmarks that came to this.
@@ -214,6 +217,15 @@ pub(super) mod tests {
         after.benchmarks.push(Benchmark::new("new".into(), "new".into(), None, vec![1.0]));
         let notes = Comparison::new(&before, &after).unwrap().notes;
         assert_eq!(notes, ["another threads: 2 before, 8 after", "1 benchmarks are there only after"]);
+    }
+
+    #[test]
+    fn benchmarks_that_vanished_are_named() {
+        let (mut before, after) = (receipt(&[1.0]), receipt(&[1.0]));
+        before.benchmarks.push(Benchmark::new("old/one".into(), "old".into(), None, vec![1.0]));
+        let comparison = Comparison::new(&before, &after).unwrap();
+        assert_eq!(comparison.vanished, ["old/one"]);
+        assert_eq!(comparison.notes, ["1 benchmarks are there only before"]);
     }
 
     #[test]
