@@ -179,6 +179,18 @@ fn products(c: &mut Criterion) {
     });
 }
 
+/// Small and large ones, whose time is that of the kernel on one thread; ours also allocate the result.
+fn square_products(c: &mut Criterion) {
+    let device = Device::open("auto", Some(1)).expect("every machine has the scalar tier");
+    let mut group = c.benchmark_group("tensor/square product on one thread");
+    for n in [16, 32, 48, 64, 128, 256, 512, 1024] {
+        let (x, w) = (tensor(&device, [n, n]), tensor(&device, [n, n]));
+        group.throughput(work(2 * n * n * n, 3 * 4 * n * n));
+        group.bench_function(BenchmarkId::new("matmul", n), |b| b.iter(|| x.matmul(&w).expect("memory")));
+        peers::square(&mut group, n);
+    }
+}
+
 /// A layer of a perceptron and its gradients.
 fn layer(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     x.matmul(w)?.silu()?.square()?.mean((), false)
@@ -228,6 +240,6 @@ fn every_function(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = criterion();
-    targets = elementwise, along_dimensions, movement, products, gradients, rows, every_function
+    targets = elementwise, along_dimensions, movement, products, square_products, gradients, rows, every_function
 }
 criterion_main!(benches);

@@ -1,6 +1,7 @@
 //! What the benchmarks share, and [`report`], which makes receipts of them. Run them with
 //! `cargo bench --package bitnet-benchmarks`, once each with `-- --test`.
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "peers"), forbid(unsafe_code))]
+#![cfg_attr(feature = "peers", deny(unsafe_code))]
 
 pub mod instructions;
 #[cfg(feature = "peers")]

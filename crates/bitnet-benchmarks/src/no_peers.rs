@@ -19,3 +19,6 @@ pub fn quantize(_group: &mut BenchmarkGroup<'_, WallTime>, _x: &[f32]) {}
 
 /// Does nothing.
 pub fn dequantize(_group: &mut BenchmarkGroup<'_, WallTime>, _x: &[f32]) {}
+
+/// Does nothing.
+pub fn square(_group: &mut BenchmarkGroup<'_, WallTime>, _n: usize) {}

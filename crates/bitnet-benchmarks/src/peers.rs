@@ -1,5 +1,10 @@
 //! The same work by other libraries, in the groups of ours and with as many threads as they choose.
 
+#[path = "peers/gemm.rs"]
+mod gemm;
+
+pub use self::gemm::square;
+
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
 use criterion::{BenchmarkGroup, BenchmarkId, measurement::WallTime};
