@@ -50,7 +50,7 @@ impl<T: Element> TryFrom<&Tensor> for ArrayD<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array, Ix2, IxDyn, arr0, arr2};
+    use ndarray::{Array, Ix2, arr0, arr2};
 
     fn device() -> Device {
         Device::open("cpu/scalar", Some(1)).unwrap()
