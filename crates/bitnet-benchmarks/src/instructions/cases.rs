@@ -147,5 +147,17 @@ fn rows(kernels: &Kernels, case: &mut Case<'_>) {
     let (x, weight) = (floats(COLS), vec![1.1f32; COLS]);
     let (mut y, mut codes) = (vec![0.0f32; COLS], vec![0i8; COLS]);
     case("quantize_activation", &mut || _ = black_box((kernels.quantize_activation)(&x, &mut codes)));
+    case("quantize_normed", &mut || _ = black_box((kernels.quantize_normed)(&x, &weight, 1e-5, &mut codes)));
     case("rms_norm", &mut || (kernels.rms_norm)(&x, &weight, 1e-5, &mut y));
+    case("glu relu2", &mut || (kernels.glu_relu2)(&x, &weight, &mut y));
+    case("glu silu", &mut || (kernels.glu_silu)(&x, &weight, &mut y));
+    case("add", &mut || (kernels.add)(&mut y, &x));
+    let (cos, sin) = (floats(HEAD_DIM / 2), vec![0.5; HEAD_DIM / 2]);
+    case("rope", &mut || (kernels.rope)(&mut y[..HEAD_DIM], &cos, &sin));
+    for (name, storage) in [("f16", CacheType::F16), ("q8_0", CacheType::Q8_0)] {
+        let shape = KvShape { heads: 1, head_dim: HEAD_DIM, storage };
+        let mut run = vec![0u8; shape.block_bytes()];
+        let store = kernels.kv_store(storage);
+        case(&format!("kv_store {name}"), &mut || store(&x[..HEAD_DIM], &weight[..HEAD_DIM], 3, &mut run));
+    }
 }

@@ -25,7 +25,10 @@ use crate::{
     view::{View, ViewMut},
 };
 use bitnet_quant::Format;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 /// Elements of an elementwise op that are worth a thread of their own.
 const ELEMENTS: usize = 16_384;
