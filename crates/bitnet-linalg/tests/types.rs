@@ -1,7 +1,5 @@
 //! Which elements the functions take, as `docs/ops.md` says.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 use bitnet_core::{DType, Device, Tensor};
 use bitnet_linalg::*;
 
