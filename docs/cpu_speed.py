@@ -103,7 +103,7 @@ class Samples:
         self.work, self.ceiling = tests[0].get("work_per_token"), tests[0]["ceiling"]
 
     def share_text(self):
-        return f"{100 * self.share:.0f} ({100 * min(self.shares):.0f} to {100 * max(self.shares):.0f}) %"
+        return f"{100 * self.share:.0f} % ({100 * min(self.shares):.0f} to {100 * max(self.shares):.0f})"
 
     def limit_text(self):
         if self.limit is None:
@@ -120,34 +120,43 @@ def tables():
     """The rows of every receipt side by side."""
     all_receipts = receipts()
     names = [content["machine"] for content, _ in all_receipts]
-    percent = lambda pair: " / ".join("" if x is None else f"{x} %" for x in pair) if pair else ""
-    lines = [
-        f"| work | {' | '.join(f'{name}, tok/s | share | of' for name in names)} | must / goal | others |",
-        f"|---|{'---:|---:|---:|' * len(names)}---|---|",
-    ]
+    percent = lambda pair: " / ".join("-" if x is None else f"{x} %" for x in pair) if pair else ""
+    lines = [f"| work | {' | '.join(names)} | must / goal | others |", f"|---|{'---:|' * len(names)}---|---|"]
     for name, _, wanted, peer in ROWS:
-        row = []
-        for _, rows in all_receipts:
-            found = rows.get(name)
-            row.append(f"{found.rate:.1f} | {found.share_text()} | {found.limit_text()}" if found else "- | | ")
+        cells = [rows.get(name) for _, rows in all_receipts]
+        row = [f"{found.rate:.1f}, {found.share_text()}" if found else "-" for found in cells]
         lines.append(f"| {name} | {' | '.join(row)} | {percent(wanted)} | {peer} |")
     firsts = [[x for run in content["rows"].get(FIRST, []) for x in run["first_token"]] for content, _ in all_receipts]
     lines.append(f"| {FIRST} | {' | '.join(map(first_text, firsts))} | 250 / 150 ms | |")
+    lines += ["", "Ceilings, medians: " + "; ".join(map(ceilings_text, all_receipts)) + "."]
     lines += ["", f"| of the rates above | {' | '.join(names)} | must / goal |", f"|---|{'---:|' * len(names)}---|"]
     for name, above, below, must, goal in RATIOS:
-        quotients = [f"{rows[above].rate / rows[below].rate:.2f}" if above in rows else "-" for _, rows in all_receipts]
+        quotients = []
+        for content, rows in all_receipts:
+            # Elsewhere there is no copy, and one tier would be compared with itself.
+            absent = "over one" not in name and content["rows"][below][0]["backend"] != "cpu/avx512"
+            quotients.append("-" if absent else f"{rows[above].rate / rows[below].rate:.2f}")
         lines.append(f"| {name} | {' | '.join(quotients)} | {must}{f' / {goal}' if goal else ''} |")
     return "\n".join(lines)
+
+
+def ceilings_text(receipt):
+    """What two threads of a machine could do beside its rows."""
+    content, rows = receipt
+    texts = []
+    for name in ["decode, F16 head, screened", "prefill 512"]:
+        texts.append(rows[name].limit_text())
+    return f"{content['machine']} {' and '.join(texts)}" if "-" not in texts else f"{content['machine']} not told by its receipt"
 
 
 def first_text(firsts):
     """The median, with what opening takes where a file was opened."""
     if not firsts:
-        return "- | | "
+        return "-"
     opened = [x for first in firsts for x in first["samples_open_s"]]
     prompt = statistics.median(x for first in firsts for x in first["samples_prompt_s"])
     total = 1000 * (prompt + (statistics.median(opened) if opened else 0))
-    return f"{total:.0f} ms | {'' if opened else 'opened before'} | "
+    return f"{total:.0f} ms{'' if opened else ', opened before'}"
 
 
 def write_tables(path):

@@ -4,7 +4,10 @@
 
 use bitnet_core::{
     DType, Device, Error, PackedTensor, Tensor,
-    ops::{self, Codes, Glu, Norm},
+    ops::{
+        self, Codes, Glu, Norm, PagedSpan, Rounded,
+        cache::{CacheType, KvLayer, KvShape},
+    },
     random::Rng,
 };
 
@@ -113,6 +116,40 @@ fn matrices_of_different_widths_are_multiplied_together_where_their_codes_are_as
             }
             weights.iter_mut().for_each(|weight| weight.add_triples().unwrap());
         }
+    }
+}
+
+#[test]
+fn operands_on_two_devices_are_refused() {
+    let [here, there] = [(); 2].map(|()| Device::open("cpu/scalar", Some(1)).unwrap());
+    let mut rng = Rng::new(5);
+    let [x, y] = [&here, &there].map(|device| rows(device, &mut rng, [1, 128], 1.0));
+    let [line, other] = [&x, &y].map(|x| x.reshape([128]).unwrap());
+    let weight = matrix(&there, &mut rng, [128, 128], 1);
+    let [codes, away] = [&x, &y].map(|x| Codes::quantize(x).unwrap());
+    let norm = Norm { weight: &other, eps: 1e-5 };
+    let rounded = Rounded { values: rows(&here, &mut rng, [128, 128], 1.0), packed: weight.clone() };
+    let heads = |x: &Tensor| x.reshape([1, 1, 128]).unwrap();
+    let shape = KvShape { heads: 1, head_dim: 128, storage: CacheType::F32 };
+    let mut cache = KvLayer::new(&there, 1, shape).unwrap();
+    let spans = [PagedSpan { len: 1, start: 0, blocks: &[0] }];
+    let cases = [
+        ("add_assign", ops::add_to(x.clone(), &y)),
+        ("glu", ops::glu(Glu::Silu, &x, &y)),
+        ("rms_norm", ops::rms_norm(&x, &other, 1e-5)),
+        ("quantize_activation", Codes::of_norm(&x, norm).map(|_| line.clone())),
+        ("quantize_activation", Codes::of_glu(Glu::Silu, &x, &y, None).map(|_| line.clone())),
+        ("bit_matmul", ops::bit_matmul(&codes, &weight)),
+        ("bit_matmul", ops::bit_matmul_all(&codes, [&weight]).map(|[y]| y)),
+        ("bit_matmul_add", ops::bit_matmul_add(x.clone(), &away, &weight)),
+        ("bit_linear", ops::bit_linear(&y, &away, &rows(&there, &mut rng, [128, 128], 1.0), &rounded)),
+        ("causal_attention", ops::causal_attention(&heads(&x), &heads(&y), &heads(&x), &[1])),
+        ("kv_store", ops::kv_store(&heads(&x), &heads(&x), &spans, &mut cache).map(|()| line.clone())),
+        ("attention", ops::attention(&heads(&x), &spans, &cache)),
+    ];
+    for (i, (op, result)) in cases.into_iter().enumerate() {
+        let refused = matches!(&result, Err(Error::Devices { op: refused, .. }) if *refused == op);
+        assert!(refused, "case {i}, {op}: {result:?}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Residual addition.
 
-use super::expect_shape;
+use super::{expect_device, expect_shape};
 use crate::{Result, Tensor};
 
 /// `x += y`. Both `[C]`.
@@ -14,9 +14,10 @@ pub fn reference(x: &mut [f32], y: &[f32]) {
 /// `x + y` of one shape, in place where nobody else needs `x`.
 ///
 /// # Errors
-/// Where shapes differ or the device fails.
+/// Where shapes or devices differ, or the device fails.
 pub fn add_to(mut x: Tensor, y: &Tensor) -> Result<Tensor> {
     expect_shape("add_assign", y, x.shape())?;
+    expect_device("add_assign", x.device(), y.device())?;
     if x.is_trainable() || y.is_trainable() || x.is_shared() {
         return x.add(y);
     }

@@ -16,7 +16,7 @@ mod storage;
 pub(crate) use storage::Q8_0;
 
 use super::cache::{BLOCK_LEN, KvShape};
-use super::{cache::KvLayer, expect_shape};
+use super::{cache::KvLayer, expect_device, expect_shape};
 use crate::lanes::Lanes;
 use crate::math::{self, LANES};
 use crate::{DType, Error, Result, Tensor, backend::Paged};
@@ -40,13 +40,16 @@ pub struct PagedSpan<'a> {
 /// Writes keys and values `[T, K, D]` of the new tokens to their slots.
 ///
 /// # Errors
-/// Where shapes differ, a block is missing or outside the cache, or the device fails.
+/// Where shapes or devices differ, a block is missing or outside the cache, or the device fails.
 pub fn kv_store(k: &Tensor, v: &Tensor, spans: &[PagedSpan<'_>], cache: &mut KvLayer) -> Result<()> {
     let shape = cache.shape();
     let tokens = check_spans("kv_store", spans, cache)?;
     expect_shape("kv_store", k, [tokens, shape.heads, shape.head_dim])?;
     expect_shape("kv_store", v, [tokens, shape.heads, shape.head_dim])?;
     let device = k.device().clone();
+    [v.device(), cache.device()]
+        .into_iter()
+        .try_for_each(|other| expect_device("kv_store", &device, other))?;
     device.backend().kv_store(k.view(), v.view(), Paged { spans, shape }, cache.view_mut()?)
 }
 
@@ -54,12 +57,13 @@ pub fn kv_store(k: &Tensor, v: &Tensor, spans: &[PagedSpan<'_>], cache: &mut KvL
 /// query head `h` reads kv head `h / (H / K)`.
 ///
 /// # Errors
-/// Where shapes differ, a block is missing or outside the cache, or the device fails.
+/// Where shapes or devices differ, a block is missing or outside the cache, or the device fails.
 pub fn attention(q: &Tensor, spans: &[PagedSpan<'_>], cache: &KvLayer) -> Result<Tensor> {
     let shape = cache.shape();
     let tokens = check_spans("attention", spans, cache)?;
     let heads = q.shape().dims().get(1).copied().unwrap_or(0).next_multiple_of(shape.heads);
     expect_shape("attention", q, [tokens, heads, shape.head_dim])?;
+    expect_device("attention", q.device(), cache.device())?;
     let mut y = Tensor::empty(q.device(), q.shape(), DType::F32)?;
     q.device().backend().attention(
         q.view(),

@@ -1,6 +1,6 @@
 //! A ternary layer to train: forward in the integers of inference, backward with what the codes mean.
 
-use super::{Codes, bit_matmul, expect_floats, expect_shape, fake_quantize, linear::product};
+use super::{Codes, bit_matmul, expect_device, expect_floats, expect_shape, fake_quantize, linear::product};
 use crate::{PackedTensor, Result, Tensor, autograd::record};
 
 /// A weight `[O, C]` rounded to absmean ternary codes with one scale.
@@ -16,7 +16,7 @@ pub struct Rounded {
 /// the rounding straight through, as those of [`fake_quantize()`] and [`fake_ternarize`](super::fake_ternarize()).
 ///
 /// # Errors
-/// Where shapes differ, the elements are not f32, the matrix is not ternary, or the device fails.
+/// Where shapes or devices differ, the elements are not f32, the matrix is not ternary, or the device fails.
 pub fn bit_linear(x: &Tensor, codes: &Codes, weight: &Tensor, rounded: &Rounded) -> Result<Tensor> {
     let op = "bit_linear";
     let shape = [rounded.packed.rows(), rounded.packed.cols()];
@@ -25,6 +25,7 @@ pub fn bit_linear(x: &Tensor, codes: &Codes, weight: &Tensor, rounded: &Rounded)
     expect_shape(op, x, [codes.scales.shape().len(), shape[1]])?;
     expect_shape(op, weight, shape)?;
     expect_shape(op, &rounded.values, shape)?;
+    [x, &rounded.values].into_iter().try_for_each(|x| expect_device(op, weight.device(), x.device()))?;
     let y = bit_matmul(codes, &rounded.packed)?;
     Ok(record(y, [x, weight], || {
         let (wanted, x) = ([x.is_trainable(), weight.is_trainable()], x.detach());

@@ -7,7 +7,7 @@
 //! of a block holds the values `p`, `32 + p`, `64 + p` and `96 + p`. A code is stored as `code + 1`, so that it can be the
 //! unsigned operand of a dot product; the sum of the activations, known per token, takes the ones out again.
 
-use super::{Codes, add_to, expect_shape};
+use super::{Codes, add_to, expect_device, expect_shape};
 use crate::cpu::partition::ColumnsMut;
 use crate::{DType, Error, PackedTensor, Result, Tensor, packed::padded_cols};
 use std::slice;
@@ -16,7 +16,7 @@ use std::slice;
 /// the activation factor, times the scale.
 ///
 /// # Errors
-/// Where shapes differ, the matrix is not ternary, or the device fails.
+/// Where shapes or devices differ, the matrix is not ternary, or the device fails.
 pub fn bit_matmul(x: &Codes, weight: &PackedTensor) -> Result<Tensor> {
     let tokens = expect_product("bit_matmul", x, weight)?;
     let mut y = Tensor::empty(weight.device(), [tokens, weight.rows()], DType::F32)?;
@@ -50,6 +50,7 @@ pub fn bit_matmul_all<const N: usize>(x: &Codes, weights: [&PackedTensor; N]) ->
 pub fn bit_matmul_add(mut y: Tensor, x: &Codes, weight: &PackedTensor) -> Result<Tensor> {
     let op = "bit_matmul_add";
     expect_shape(op, &y, [expect_product(op, x, weight)?, weight.rows()])?;
+    expect_device(op, y.device(), weight.device())?;
     if y.is_trainable() || y.is_shared() {
         return add_to(y, &bit_matmul(x, weight)?);
     }
@@ -65,6 +66,7 @@ fn expect_product(op: &'static str, x: &Codes, weight: &PackedTensor) -> Result<
     }
     let tokens = x.scales.shape().len();
     expect_shape(op, &x.codes, [tokens, padded_cols(weight.cols())])?;
+    expect_device(op, x.codes.device(), weight.device())?;
     Ok(tokens)
 }
 

@@ -54,6 +54,11 @@ impl KvLayer {
         self.data.view()
     }
 
+    /// Where it lives.
+    pub fn device(&self) -> &Device {
+        self.data.device()
+    }
+
     /// Gives the system what lies behind some blocks, which hold anything afterwards, in whole pages; returns the bytes of these, 0 where
     /// nothing was given and the blocks hold what they held.
     pub fn discard(&mut self, blocks: Range<usize>) -> usize {

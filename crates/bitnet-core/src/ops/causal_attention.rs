@@ -45,6 +45,7 @@ pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor, lens: &[usize]) -> R
     };
     super::expect_shape(op, k, [tokens, kv_heads, dim])?;
     super::expect_shape(op, v, [tokens, kv_heads, dim])?;
+    [k, v].into_iter().try_for_each(|x| super::expect_device(op, q.device(), x.device()))?;
     let whole = kv_heads > 0 && heads.is_multiple_of(kv_heads) && lens.iter().sum::<usize>() == tokens;
     if !whole {
         let reason = format!("{heads} heads over {kv_heads}, {tokens} tokens in sequences of {lens:?}");

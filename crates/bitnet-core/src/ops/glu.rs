@@ -1,6 +1,6 @@
 //! Gated linear units: `y = act(gate) * up`.
 
-use super::expect_shape;
+use super::{expect_device, expect_shape};
 use crate::{DType, Result, Tensor, autograd::record, math};
 use serde::{Deserialize, Serialize};
 
@@ -55,9 +55,10 @@ pub fn silu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], du
 /// `act(gate) * up`. Both `[T, F]` -> `[T, F]`.
 ///
 /// # Errors
-/// Where shapes differ or the device fails.
+/// Where shapes or devices differ, or the device fails.
 pub fn glu(kind: Glu, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     expect_shape("glu", up, gate.shape())?;
+    expect_device("glu", gate.device(), up.device())?;
     let mut y = Tensor::empty(gate.device(), gate.shape(), DType::F32)?;
     gate.device().backend().glu(kind, gate.view(), up.view(), y.view_mut("glu")?)?;
     Ok(record(y, [gate, up], || {

@@ -3,7 +3,7 @@
 //! What stands before a ternary product, a gated linear unit and a norm, is computed in the same pass: its rows are needed for their codes
 //! alone. The codes are those of the ops one after the other.
 
-use super::{Glu, expect_shape, rms_norm};
+use super::{Glu, expect_device, expect_shape, rms_norm};
 use crate::{
     DType, Result, Tensor,
     backend::{Activations, CodesMut, CodesView},
@@ -50,7 +50,7 @@ impl Codes {
     /// As [`quantize`](Self::quantize) of `x: [T, C]` after a norm.
     ///
     /// # Errors
-    /// Where shapes differ or the device fails.
+    /// Where shapes or devices differ, or the device fails.
     pub fn of_norm(x: &Tensor, norm: Norm<'_>) -> Result<Self> {
         Self::of(x, None, Some(norm))
     }
@@ -58,9 +58,8 @@ impl Codes {
     /// As [`quantize`](Self::quantize) of `act(gate) * up`, both `[T, C]`, after a norm where there is one.
     ///
     /// # Errors
-    /// Where shapes differ or the device fails.
+    /// Where shapes or devices differ, or the device fails.
     pub fn of_glu(kind: Glu, gate: &Tensor, up: &Tensor, norm: Option<Norm<'_>>) -> Result<Self> {
-        expect_shape("quantize_activation", up, gate.shape())?;
         Self::of(gate, Some((kind, up)), norm)
     }
 
@@ -69,6 +68,11 @@ impl Codes {
         let (tokens, device) = (x.shape().rows(), x.device());
         if let Some(norm) = norm {
             expect_shape(op, norm.weight, [x.shape().last()])?;
+            expect_device(op, device, norm.weight.device())?;
+        }
+        if let Some((_, up)) = glu {
+            expect_shape(op, up, x.shape())?;
+            expect_device(op, device, up.device())?;
         }
         let mut y = Self {
             codes: Tensor::empty(device, [tokens, padded_cols(x.shape().last())], DType::I8)?,

@@ -1,6 +1,6 @@
 //! Root-mean-square norm: `y = x / sqrt(mean(x²) + eps) * weight` (Zhang & Sennrich 2019, arXiv:1910.07467).
 
-use super::expect_shape;
+use super::{expect_device, expect_shape};
 use crate::{DType, Result, Tensor, autograd::record, math};
 
 /// Normalises a row. `x, weight, y: [C]`.
@@ -38,9 +38,10 @@ pub fn backward(x: &[f32], weight: &[f32], eps: f32, dy: &[f32], dx: &mut [f32],
 /// `y = x / sqrt(mean(x²) + eps) * weight` over the last dimension. `x: [.., C]`, `weight: [C]` -> `[.., C]`.
 ///
 /// # Errors
-/// Where shapes differ or the device fails.
+/// Where shapes or devices differ, or the device fails.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     expect_shape("rms_norm", weight, [x.shape().last()])?;
+    expect_device("rms_norm", x.device(), weight.device())?;
     let mut y = Tensor::empty(x.device(), x.shape(), DType::F32)?;
     x.device().backend().rms_norm(x.view(), weight.view(), eps, y.view_mut("rms_norm")?)?;
     Ok(record(y, [x, weight], || {

@@ -137,11 +137,14 @@ impl Tensor {
         Self { layout, ..self.detach() }
     }
 
-    /// As [`Tensor::reshape`], keeping the only handle so that the result can be written in place.
+    /// As [`Tensor::reshape`], keeping the only handle so that the result can be written in place, where nothing is differentiated.
     ///
     /// # Errors
     /// As [`Tensor::reshape`].
     pub fn into_shape(mut self, shape: impl Into<Shape>) -> Result<Self> {
+        if self.is_trainable() {
+            return self.reshape(shape);
+        }
         self.layout = self.layout.reshape(shape)?;
         Ok(self)
     }

@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use bitnet_core::{
-    DType, Result, Tensor,
+    DType, Device, Result, Tensor,
     ops::{self, Binary, Reduce, Unary},
 };
 
@@ -100,8 +100,20 @@ pub fn elementwise() -> Vec<Row> {
         let exact = move |x: &[Array]| x[0].zip(&x[1], |a, b| binary(kind, a, b));
         row(kind.name(), operands, move |x| ops::binary(kind, &x[0], &x[1]), exact)
     });
+    let scalars = scalars().map(|(name, kind, op)| {
+        let first = if kind == Binary::Pow { POSITIVE } else { ANY };
+        let exact = move |x: &[Array]| x[0].map(|x| binary(kind, x, NUMBER));
+        row(name, [(&[3, 5][..], first)], move |x| op(&x[0], NUMBER), exact)
+    });
     let pair = [(&[4, 5][..], ANY), (&[5], ANY)];
     let others = [
+        row("select", pair, |x| ops::select(&x[0].gt(&x[1])?, &x[1], &x[0]), |x| x[0].zip(&x[1], f64::min)),
+        row(
+            "to_device",
+            [(&[3, 4], ANY)],
+            |x| x[0].to_device(&Device::open("cpu/scalar", Some(1))?)?.square()?.to_device(x[0].device()),
+            |x| x[0].map(|x| x * x),
+        ),
         row("where_cond", pair, |x| x[0].gt(&x[1])?.where_cond(&x[1], &x[0]), |x| x[0].zip(&x[1], f64::min)),
         row(
             "sub",
@@ -117,7 +129,26 @@ pub fn elementwise() -> Vec<Row> {
         ),
         row("copy", [(&[3, 4], ANY)], |x| x[0].copy(), |x| x[0].clone()),
     ];
-    unaries.into_iter().chain(binaries).chain(others).collect()
+    unaries.into_iter().chain(binaries).chain(scalars).chain(others).collect()
+}
+
+/// Beside which no operand in steps of 1/64 lies on an edge.
+const NUMBER: f64 = 0.75;
+
+type WithNumber = fn(&Tensor, f64) -> Result<Tensor>;
+
+fn scalars() -> [(&'static str, Binary, WithNumber); 9] {
+    [
+        ("add_scalar", Binary::Add, Tensor::add_scalar),
+        ("sub_scalar", Binary::Sub, Tensor::sub_scalar),
+        ("mul_scalar", Binary::Mul, Tensor::mul_scalar),
+        ("div_scalar", Binary::Div, Tensor::div_scalar),
+        ("floor_div_scalar", Binary::FloorDiv, Tensor::floor_div_scalar),
+        ("rem_scalar", Binary::Rem, Tensor::rem_scalar),
+        ("pow_scalar", Binary::Pow, Tensor::pow_scalar),
+        ("minimum_scalar", Binary::Min, Tensor::minimum_scalar),
+        ("maximum_scalar", Binary::Max, Tensor::maximum_scalar),
+    ]
 }
 
 fn sum(x: &[f64]) -> f64 {
@@ -355,7 +386,11 @@ pub fn views() -> Vec<Row> {
             |x| x[0].permute(&[2, 0, 1]),
             |x| Array::of(&[4, 2, 3], |i| x[0].at(&[i[1], i[2], i[0]])),
         ),
+        row("into_shape", x, |x| x[0].clone().into_shape([2, 6]), |x| x[0].shaped(&[2, 6])),
         row("transpose", x, |x| x[0].transpose(0, 1), move |x| transposed(&x[0])),
+        row("t", x, |x| x[0].t(), move |x| transposed(&x[0])),
+        row("contiguous", x, |x| x[0].t()?.contiguous(), move |x| transposed(&x[0])),
+        row("sum_to", [(&[3, 1, 4], ANY)], |x| x[0].sum_to([1, 1]), |x| x[0].fold(2, sum).fold(0, sum)),
         row("narrow", x, |x| x[0].narrow(1, 1, 2), |x| x[0].lines(1, |x| x[1..3].to_vec())),
         row("slice", x, |x| x[0].slice(1, 1, 4, 2), |x| x[0].lines(1, |x| vec![x[1], x[3]])),
         row(

@@ -4,7 +4,7 @@ use super::rows::{Op, library, op};
 use bitnet_core::{
     DType, PackedTensor, Result, Tensor,
     ops::{
-        self, Adam, Codes, Glu, PagedSpan, Rounded, Screen,
+        self, Adam, Codes, Glu, Norm, PagedSpan, Rounded, Screen,
         cache::{CacheType, KvLayer, KvShape},
     },
     packed::padded_cols,
@@ -22,8 +22,22 @@ pub fn decoder() -> Vec<Op> {
         }),
         op("rms_norm", "of rows", |x| ops::rms_norm(x, &x.at(0, 0)?, 1e-5)),
         op("Codes::quantize", "int8 codes of rows", |x| Ok(Codes::quantize(x)?.codes)),
+        op("Codes::of_norm", "int8 codes of rows after a norm", |x| {
+            Ok(Codes::of_norm(x, Norm { weight: &x.at(0, 0)?, eps: 1e-5 })?.codes)
+        }),
+        op("Codes::of_glu", "int8 codes of a gated unit, after a norm where there is one", |x| {
+            Ok(Codes::of_glu(Glu::Relu2, x, x, None)?.codes)
+        }),
         op("bit_matmul", "of codes and a ternary matrix", |x| {
             ops::bit_matmul(&Codes::quantize(x)?, &ternary(x)?)
+        }),
+        op("bit_matmul_all", "of codes and several ternary matrices", |x| {
+            let weight = ternary(x)?;
+            let [y, _] = ops::bit_matmul_all(&Codes::quantize(x)?, [&weight, &weight])?;
+            Ok(y)
+        }),
+        op("bit_matmul_add", "as `bit_matmul`, added in place", |x| {
+            ops::bit_matmul_add(x.detach().copy()?, &Codes::quantize(x)?, &ternary(x)?)
         }),
         op("matmul_t", "of rows and a stored matrix", |x| ops::matmul_t(x, &matrix(x)?)),
         op("quantize_rows", "a stored matrix in another format", |x| {
@@ -75,8 +89,8 @@ pub fn training() -> Vec<Op> {
                 step: 1,
                 gradient_scale: 1.0,
             };
-            let [mut w, mut m, mut v] = [x.copy()?, x.zeros_like()?, x.zeros_like()?];
-            ops::adam(&adam, &mut w, x, &mut m, &mut v).map(|()| w)
+            let [mut w, mut m, mut v] = [x.detach().copy()?, x.zeros_like()?, x.zeros_like()?];
+            ops::adam(&adam, &mut w, &x.detach(), &mut m, &mut v).map(|()| w)
         }),
     ]
 }

@@ -39,6 +39,7 @@ spies! {
     fn bit_matmul(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>);
     fn triple_tables(codes: &[i8], tables: &mut [Table]);
     fn quantize_activation(x: &[f32], codes: &mut [i8]) -> RowCodes;
+    fn quantize_normed(x: &[f32], weight: &[f32], eps: f32, codes: &mut [i8]) -> RowCodes;
     fn screen(w: &[f32], codes: &mut [i8]) -> ops::RowFigures;
     fn arrange_codes(codes: &[i16], to: &mut [i16]) -> i64;
     fn screen_dots(rows: &[i8], x: ArrangedTokens<'_>, sums: &mut [i64]);

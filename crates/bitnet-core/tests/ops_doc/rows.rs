@@ -82,6 +82,7 @@ fn elementwise() -> Vec<Op> {
 
 type WithNumber = fn(&Tensor, f64) -> Result<Tensor>;
 type Assign = fn(&mut Tensor, &Tensor) -> Result<()>;
+type AssignNumber = fn(&mut Tensor, f64) -> Result<()>;
 
 /// With one number for all elements.
 fn with_a_number() -> Vec<Op> {
@@ -116,7 +117,21 @@ fn in_place() -> Vec<Op> {
         let mut y = x.copy()?;
         run(&mut y, &x.ones_like()?).map(|()| y)
     };
-    assign.map(|(name, run)| op(name, "with another tensor, broadcast", move |x| assigned(run, x))).into()
+    let with_number: [(&str, AssignNumber); 4] = [
+        ("add_scalar_assign", Tensor::add_scalar_assign),
+        ("sub_scalar_assign", Tensor::sub_scalar_assign),
+        ("mul_scalar_assign", Tensor::mul_scalar_assign),
+        ("div_scalar_assign", Tensor::div_scalar_assign),
+    ];
+    let with_number = with_number.map(|(name, run)| {
+        op(name, "with a number", move |x| {
+            let mut y = x.copy()?;
+            run(&mut y, 1.0).map(|()| y)
+        })
+    });
+    let assign =
+        assign.map(|(name, run)| op(name, "with another tensor, broadcast", move |x| assigned(run, x)));
+    assign.into_iter().chain(with_number).collect()
 }
 
 fn along_dimensions() -> Vec<Op> {

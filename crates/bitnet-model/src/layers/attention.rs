@@ -87,7 +87,6 @@ impl Attention {
     /// `[T, n·D]` -> `[T, n, D]`.
     fn heads(&self, y: Tensor) -> Result<Tensor> {
         let (rows, cols) = (y.shape().rows(), y.shape().last());
-        let shape = [rows, cols / self.head_dim, self.head_dim];
-        if y.is_trainable() { y.reshape(shape) } else { y.into_shape(shape) }
+        y.into_shape([rows, cols / self.head_dim, self.head_dim])
     }
 }
