@@ -118,7 +118,8 @@ fn track_decode(c: &mut Criterion) {
 /// The steady parts of two recordings, every request by the thread that made it, on one allocator.
 fn two_threads(c: &mut Criterion) {
     let mut group = c.benchmark_group("memory/two threads");
-    for (name, recording) in [("decode", traces::record_decode(64)), ("training", traces::record_training(4))]
+    for (name, recording) in
+        [("decode", traces::record_decode(64)), ("training", traces::record_training(4, 2))]
     {
         let replay = Replay::of(&recording);
         group.throughput(Throughput::Elements(replay.allocations() as u64));

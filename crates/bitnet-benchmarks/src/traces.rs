@@ -138,10 +138,10 @@ pub fn record_decode(tokens: usize) -> Recording {
     recording
 }
 
-/// The first training step of a small ternary model, then `steps` more, each of four passes by two threads.
-pub fn record_training(steps: usize) -> Recording {
+/// The first training step of a small ternary model, then `steps` more, each of four passes by `workers` threads.
+pub fn record_training(steps: usize, workers: usize) -> Recording {
     let device = recorded();
-    let mut training = Training::new(&device, 2);
+    let mut training = Training::new(&device, workers);
     training.step();
     let steady = device.pool().snapshot().at;
     (0..steps).for_each(|_| _ = training.step());

@@ -390,7 +390,12 @@ pub fn views() -> Vec<Row> {
         row("transpose", x, |x| x[0].transpose(0, 1), move |x| transposed(&x[0])),
         row("t", x, |x| x[0].t(), move |x| transposed(&x[0])),
         row("contiguous", x, |x| x[0].t()?.contiguous(), move |x| transposed(&x[0])),
-        row("sum_to", [(&[3, 1, 4], ANY)], |x| x[0].sum_to([1, 1]), |x| x[0].fold(2, sum).fold(0, sum)),
+        row(
+            "sum_to",
+            [(&[3, 1, 4], ANY)],
+            |x| x[0].sum_to([1, 1]),
+            |x| x[0].fold(2, sum).fold(0, sum).shaped(&[1, 1]),
+        ),
         row("narrow", x, |x| x[0].narrow(1, 1, 2), |x| x[0].lines(1, |x| x[1..3].to_vec())),
         row("slice", x, |x| x[0].slice(1, 1, 4, 2), |x| x[0].lines(1, |x| vec![x[1], x[3]])),
         row(
