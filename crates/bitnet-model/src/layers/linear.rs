@@ -224,6 +224,7 @@ pub struct LinearInput<'a> {
 }
 
 /// What an input is made of.
+#[expect(clippy::large_enum_variant, reason = "one lives on the stack at a time, for a few ops")]
 enum Source<'a> {
     Rows(&'a Tensor),
     Glu { kind: Activation, gate: Tensor, up: Tensor },
