@@ -63,15 +63,20 @@ fn training_says_who_held_memory() {
     let dir = TempDir::new().unwrap();
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
     write("train.txt", &"the cat sat on the mat and saw the dog run ".repeat(50));
+    let out = format!("training.out={:?}", dir.path().join("run"));
     write(
         "run.toml",
         "[model]\nhidden_size = 32\nintermediate_size = 64\nnum_hidden_layers = 1\nnum_attention_heads = 4\n\
          num_key_value_heads = 2\n[data]\ntrain = \"train.txt\"\ntokenizer = \"chars\"\ncontext = 16\n\
          [schedule]\nkind = \"cosine\"\nlr = 3e-3\nwarmup = 1\n[training]\nsteps = 3\nbatch = 2\n\
-         eval_every = 3\ncheckpoint_every = 3\nout = \"run\"\n",
+         eval_every = 3\ncheckpoint_every = 3\n",
     );
     let config = dir.path().join("run.toml");
-    let numbers = report(&dir, "train.json", &["train", "--config", config.to_str().unwrap(), "-t", "1"]);
+    let numbers = report(
+        &dir,
+        "train.json",
+        &["train", "--config", config.to_str().unwrap(), "--set", &out, "-t", "1"],
+    );
     let numbers: Value = serde_json::from_str(&numbers).unwrap();
     let (holding, live) = owners(&numbers, "live");
     assert_eq!(holding, ["optimizer", "weights"].into());
