@@ -17,15 +17,16 @@ use bitnet_model::{
     synthetic,
 };
 use bitnet_quant::Format;
-use std::{ops::ControlFlow, path::Path};
+use std::{ops::ControlFlow, path::Path, sync::LazyLock};
 
 fn testdata(name: &str) -> String {
     format!("{}/../../testdata/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn open(path: impl AsRef<Path>) -> Decoder {
-    let device = Device::open("auto", Some(2)).unwrap();
-    Checkpoint::open(path, Options::default()).unwrap().decoder(&device, &|_| {}).unwrap()
+    // Of one device, so that the states of one model are multiplied with the head of another.
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::open("auto", Some(2)).unwrap());
+    Checkpoint::open(path, Options::default()).unwrap().decoder(&DEVICE, &|_| {}).unwrap()
 }
 
 fn stored(table: &Table) -> &bitnet_core::PackedTensor {
