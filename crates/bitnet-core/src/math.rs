@@ -57,7 +57,7 @@ pub fn max(a: f32, b: f32) -> f32 {
 
 /// `a` or `b`, both of which are computed: a choice by bits keeps a loop free of branches, so that it can be vectorised.
 #[inline(always)]
-pub(crate) fn choose(first: bool, a: f32, b: f32) -> f32 {
+fn choose(first: bool, a: f32, b: f32) -> f32 {
     let mask = u32::from(first).wrapping_neg();
     f32::from_bits(a.to_bits() & mask | b.to_bits() & !mask)
 }

@@ -3,11 +3,7 @@
 //! A float reduction goes by blocks of [`BLOCK`] elements, each in sixteen lanes and a tree; the results of the blocks are reduced
 //! in the same way. The order depends on the number of elements alone, whatever their strides and however many threads there are.
 
-use crate::{
-    Axes, Bool, DType, Error, Result, Shape, Tensor,
-    autograd::record,
-    math::{LANES, choose},
-};
+use crate::{Axes, Bool, DType, Error, Result, Shape, Tensor, autograd::record, math::LANES};
 
 /// Elements that one pass reduces.
 pub const BLOCK: usize = 4096;
@@ -170,11 +166,8 @@ pub fn block_columns(op: Reduce, x: &[f32], stride: usize, y: &mut [f32]) {
     match op {
         Reduce::Sum => fold_columns(x, stride, y, 0.0, |a, b| a + b),
         Reduce::Prod => fold_columns(x, stride, y, 1.0, |a, b| a * b),
-        // By bits: where an accumulator in memory is kept or replaced, AVX2 gets masked stores, which take twice as long as the scalar tier.
-        Reduce::Min => fold_columns(x, stride, y, f32::INFINITY, |a, b| choose(b < a || b.is_nan(), b, a)),
-        Reduce::Max => {
-            fold_columns(x, stride, y, f32::NEG_INFINITY, |a, b| choose(b > a || b.is_nan(), b, a))
-        }
+        Reduce::Min => fold_columns(x, stride, y, f32::INFINITY, min),
+        Reduce::Max => fold_columns(x, stride, y, f32::NEG_INFINITY, max),
         _ => unreachable!("indices and truths are not folded"),
     }
 }
