@@ -8,8 +8,17 @@ pub(crate) const CODES: usize = 64;
 /// Blocks of codes whose products fit into 32 bits in each of sixteen lanes.
 pub(crate) const CODE_BLOCKS: usize = 64;
 
+/// Pairs of codes that come from two vectors of lanes.
+pub(crate) const PAIRS: usize = LANES;
+
 /// Rows of codes whose blocks lie beside each other: a block of each, then the next.
 pub(crate) const CODE_ROWS: usize = 4;
+
+/// The product of a pair of codes with another one.
+#[inline(always)]
+pub(crate) fn pair_product(codes: [u8; 2], x: [i16; 2]) -> i32 {
+    i32::from(x[0]) * i32::from(codes[0] as i8) + i32::from(x[1]) * i32::from(codes[1] as i8)
+}
 
 /// Memory that is asked for while something else is computed.
 #[derive(Clone, Copy)]
@@ -106,6 +115,36 @@ pub(crate) trait Lanes: Copy {
             }
         }
         dots
+    }
+
+    /// `Σ x[p] · codes[p]` of the pairs in each lane, which fits into 32 bits. Asks for as many bytes ahead.
+    #[inline(always)]
+    fn dot_pairs<const N: usize>(
+        codes: &[[u8; 2 * LANES]],
+        x: [&[[i16; 2]]; N],
+        ahead: *const u8,
+    ) -> [Self; N] {
+        let mut sums = [[0i32; LANES]; N];
+        for (p, codes) in codes.iter().enumerate() {
+            Self::prefetch(ahead.wrapping_add(2 * LANES * p));
+            for n in 0..N {
+                for (sum, codes) in sums[n].iter_mut().zip(codes.as_chunks().0) {
+                    *sum += pair_product(*codes, x[n][p]);
+                }
+            }
+        }
+        sums.map(|sums| Self::load(&sums.map(|sum| sum as f32)))
+    }
+
+    /// The lanes of two vectors, each rounded to an i16 if it is one, half to even.
+    #[inline(always)]
+    fn to_pairs(low: Self, high: Self) -> [[i16; 2]; PAIRS] {
+        let mut pairs = [[0; 2]; PAIRS];
+        let lanes = [low.to_array(), high.to_array()];
+        for (code, lane) in pairs.as_flattened_mut().iter_mut().zip(lanes.as_flattened()) {
+            *code = math::round(*lane).1 as i16;
+        }
+        pairs
     }
 
     /// Products of a block of Q6_K with as many codes of each token, see [`q6_k::dot_block`].

@@ -110,7 +110,7 @@ macro_rules! tier {
             fn attention_f32(q: &[f32], past: &Past<'_>, part: &mut [f32]) = ops::attention::attend::<$lanes, F32, $heads>;
             fn attention_f16(q: &[f32], past: &Past<'_>, part: &mut [f32]) = ops::attention::attend::<$lanes, F16, $heads>;
             fn attention_q8_0(q: &[f32], past: &Past<'_>, part: &mut [f32]) =
-                ops::attention::attend::<$lanes, ops::attention::Q8_0, $heads>;
+                ops::attention::attend::<$lanes, ops::attention::Q8_0, 4>;
             fn kv_store_f32(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_f32;
             fn kv_store_f16(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_f16;
             fn kv_store_q8_0(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) = ops::cache::store_q8_0;

@@ -9,11 +9,12 @@
 //! ```
 //!
 //! and at the end, over the chunks in ascending order, `Σ y * exp(m - max(m)) / Σ l * exp(m - max(m))`. Scores and outputs are summed element by
-//! element in ascending order, `Σ p` in lanes.
+//! element in ascending order, in Q8_0 as integers, `Σ p` in lanes.
 
+mod q8_0;
 mod storage;
 
-pub(crate) use storage::Q8_0;
+pub(crate) use q8_0::Q8_0;
 
 use super::cache::{BLOCK_LEN, KvShape};
 use super::{cache::KvLayer, expect_device, expect_shape};
@@ -138,7 +139,7 @@ impl<'a> Past<'a> {
     #[inline(always)]
     fn block(&self, index: usize) -> Block<'a> {
         let (keys, values) = self.run(index);
-        let (next, _) = self.run((index + 1).min(self.blocks.len() - 1));
+        let next = self.run((index + 1).min(self.blocks.len() - 1));
         Block { keys, values, len: (self.end - index * BLOCK_LEN).min(BLOCK_LEN), next }
     }
 }
@@ -184,7 +185,16 @@ pub fn join(parts: &[f32], head_dim: usize, y: &mut [f32]) {
     }
 }
 
-/// Maxima of scores and sums of weights so far, of `N` heads.
+/// The weights of the slots of a block, of `N` heads.
+pub(crate) struct Weights<const N: usize> {
+    p: [Slots; N],
+    /// The largest of each head.
+    largest: [f32; N],
+    /// By which earlier sums decay.
+    decay: [f32; N],
+}
+
+/// Maxima of scores and sums of weights so far, of `N` heads, at most half as many as there are lanes.
 struct Softmax<const N: usize> {
     max: [f32; N],
     sum: [f32; N],
@@ -193,31 +203,33 @@ struct Softmax<const N: usize> {
 impl<const N: usize> Softmax<N> {
     const EMPTY: Self = Self { max: [f32::NEG_INFINITY; N], sum: [0.0; N] };
 
-    /// Turns the scores of the first `len` slots into weights, those of the others into zeros, and returns the factors by which earlier weights
-    /// decay.
+    /// Turns the scores of the first `len` slots into weights, those of the others into zeros.
     #[inline(always)]
-    fn take<L: Lanes>(&mut self, scores: Pairs<L, N>, len: usize, scale: f32) -> ([Slots; N], [f32; N]) {
-        let (mut weights, mut sums, mut decay) = ([[0.0; BLOCK_LEN]; N], [0.0; N], [0.0; LANES]);
+    fn take<L: Lanes>(&mut self, scores: Pairs<L, N>, len: usize, scale: f32) -> Weights<N> {
+        let (mut p, mut sums, mut exponents) = ([[0.0; BLOCK_LEN]; N], [0.0; N], [0.0; LANES]);
         for n in 0..N {
             let scale = L::splat(scale);
             let [mut low, mut high] = [scores[n][0].mul(scale), scores[n][1].mul(scale)];
             if len < BLOCK_LEN {
                 (low, high) = (first_lanes(low, len), first_lanes(high, len.saturating_sub(LANES)));
             }
-            let max = math::max(self.max[n], low.max(high).largest());
+            let largest = low.max(high).largest();
+            let max = math::max(self.max[n], largest);
             let less = L::splat(-max);
             (low, high) = (low.add(less).exp(), high.add(less).exp());
-            weights[n][..LANES].copy_from_slice(&low.to_array());
-            weights[n][LANES..].copy_from_slice(&high.to_array());
+            p[n][..LANES].copy_from_slice(&low.to_array());
+            p[n][LANES..].copy_from_slice(&high.to_array());
             sums[n] = low.add(high).sum();
-            decay[n] = self.max[n] - max;
+            exponents[n] = self.max[n] - max;
+            exponents[LANES / 2 + n] = largest - max;
             self.max[n] = max;
         }
-        let decay = L::load(&decay).exp().to_array();
+        let factors = L::load(&exponents).exp().to_array();
         for n in 0..N {
-            self.sum[n] = self.sum[n] * decay[n] + sums[n];
+            self.sum[n] = self.sum[n] * factors[n] + sums[n];
         }
-        (weights, *decay.first_chunk().expect("at most sixteen heads"))
+        let first = |factors: &[f32]| *factors.first_chunk().expect("at most eight heads");
+        Weights { p, decay: first(&factors), largest: first(&factors[LANES / 2..]) }
     }
 }
 
@@ -265,14 +277,14 @@ fn heads<L: Lanes, S: Storage, const N: usize>(
 ) {
     let d = past.shape.head_dim;
     let scale = 1.0 / (d as f32).sqrt();
-    let q = storage::rows(q, d);
+    let q = S::queries::<N>(q, d);
     let mut softmax = Softmax::<N>::EMPTY;
     y.fill(0.0);
     for index in past.blocks() {
         let block = past.block(index);
-        let scores = S::scores::<L, N>(&block, q);
-        let (weights, decay) = softmax.take(scores, block.len, scale);
-        S::mix::<L, N>(&block, &weights, decay, y);
+        let scores = S::scores::<L, N>(&block, &q);
+        let weights = softmax.take(scores, block.len, scale);
+        S::mix::<L, N>(&block, &weights, y);
     }
     max[..N].copy_from_slice(&softmax.max);
     sum[..N].copy_from_slice(&softmax.sum);
@@ -310,9 +322,23 @@ mod tests {
         (0..d).map(|i| (mix(i) / p.iter().sum::<f64>()) as f32).collect()
     }
 
+    /// `x: [.., D]` as groups of 32 codes with a scale hold it.
+    fn rounded(x: &[f32], d: usize) -> Vec<f32> {
+        let group = |x: &[f32]| {
+            let scale = x.iter().fold(0f32, |max, x| max.max(x.abs())) / 127.0;
+            x.iter().map(|x| (x / scale).round_ties_even() * scale).collect::<Vec<_>>()
+        };
+        x.chunks(d).flat_map(|row| row.chunks(32).flat_map(group)).collect()
+    }
+
     fn check<S: Storage>(storage: CacheType, tolerance: f32) {
-        for (d, len) in [(20, 1), (64, 32), (48, 33), (8, 64), (128, 50), (64, 256), (20, 257), (8, 600)] {
-            let (cache, shape, k, v) = cached(storage, d, len);
+        for (d, len) in
+            [(20, 1), (64, 32), (48, 33), (8, 64), (7, 64), (128, 50), (64, 256), (20, 257), (8, 600)]
+        {
+            let (cache, shape, mut k, mut v) = cached(storage, d, len);
+            if storage == CacheType::Q8_0 {
+                (k, v) = (rounded(&k, d), rounded(&v, d));
+            }
             let q: Vec<f32> = (0..2 * d).map(|i| (i as f32 * 0.9).sin()).collect();
             let blocks: Vec<u32> = (0..len.div_ceil(BLOCK_LEN) as u32).rev().collect();
             let past = Past { cache: &cache, shape, blocks: &blocks, head: 0, start: 0, end: len };
@@ -337,7 +363,29 @@ mod tests {
     }
 
     #[test]
-    fn q8_0_agrees_with_the_formula() {
-        check::<Q8_0>(CacheType::Q8_0, 2e-2);
+    fn q8_0_agrees_with_the_formula_of_what_is_stored() {
+        check::<Q8_0>(CacheType::Q8_0, 1e-4);
+    }
+
+    #[test]
+    fn what_is_not_a_number_in_a_value_of_q8_0_is_none_in_its_group() {
+        let shape = KvShape { heads: 1, head_dim: 64, storage: CacheType::Q8_0 };
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut run = vec![0xff; shape.head_bytes()];
+            for slot in 0..3 {
+                let mut v = [1.0; 64];
+                if slot == 1 {
+                    v[40] = bad;
+                }
+                cache::store_q8_0(&[0.5; 64], &v, slot, &mut run);
+            }
+            let past = Past { cache: &run, shape, blocks: &[0], head: 0, start: 0, end: 3 };
+            let mut y = [0.0; 64];
+            attend_all(attend::<[f32; LANES], Q8_0, 1>, &[0.1; 64], past, &mut vec![], &mut y);
+            assert!(
+                y[..32].iter().all(|y| (y - 1.0).abs() < 1e-4) && y[32..].iter().all(|y| y.is_nan()),
+                "{y:?}"
+            );
+        }
     }
 }

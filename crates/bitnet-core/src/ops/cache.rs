@@ -5,16 +5,17 @@
 //! the output is computed for many elements of the head at once:
 //!
 //! ```text
-//!            keys                                     values
-//! F32, F16   [D][32] numbers                          [32][D] numbers
-//! Q8_0       [D][32] i8   then  [G][32] f32 scales    [32][D] i8   then  [32][G] f32 scales      G = ceil(D / 32)
+//!            keys                                                 values
+//! F32, F16   [D][32] numbers                                      [32][D] numbers
+//! Q8_0       [G][2][16][16][2] i8   then  [G][32] f32 scales      [2 G][16][16][2] i8   then  [G][32] f32 scales      G = ceil(D / 32)
 //! ```
 //!
-//! Element `d` at position slot `j` is thus number `d * 32 + j` of the keys and `j * D + d` of the values. In Q8_0 it is the
-//! code times the scale of group `d / 32`: `scales[(d / 32) * 32 + j]` for keys, `scales[j * G + d / 32]` for values.
-//! Numbers are little-endian.
+//! Element `d` at position slot `j` is thus number `d * 32 + j` of the keys and `j * D + d` of the values. In Q8_0 it is a code times
+//! `scales[d / 32 * 32 + j]`. Codes are multiplied in pairs, those of keys of elements, those of values of slots: tiles of sixteen pairs by
+//! sixteen slots (elements) are read one after the other, and the last ones of a head have as many pairs (elements) as are left, see
+//! [`key_code`] and [`value_code`]. Numbers are little-endian.
 
-use crate::math;
+use crate::math::{self, LANES};
 use crate::{
     DType, Device, Result, Tensor,
     view::{View, ViewMut},
@@ -115,7 +116,7 @@ impl KvShape {
         match self.storage {
             CacheType::F32 => BLOCK_LEN * self.head_dim * 4,
             CacheType::F16 => BLOCK_LEN * self.head_dim * 2,
-            CacheType::Q8_0 => BLOCK_LEN * (self.head_dim + 4 * self.groups()),
+            CacheType::Q8_0 => BLOCK_LEN * (self.head_dim.next_multiple_of(2) + 4 * self.groups()),
         }
     }
 
@@ -167,41 +168,54 @@ fn store_numbers<const SIZE: usize>(
 /// As [`store_f32`], in groups quantized by their absmax: `scale = absmax / 127`, `code = round(x / scale)`.
 #[inline(always)]
 pub fn store_q8_0(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) {
-    let (d, groups) = (k.len(), k.len().div_ceil(GROUP_LEN));
+    let d = k.len();
     let (keys, values) = run.split_at_mut(run.len() / 2);
-    let (codes, scales) = keys.split_at_mut(d * BLOCK_LEN);
-    quantize(
-        k,
-        |g, scale| scales.as_chunks_mut().0[g * BLOCK_LEN + slot] = scale,
-        |i, code| {
-            codes[i * BLOCK_LEN + slot] = code;
-        },
-    );
-    let (codes, scales) = values.split_at_mut(d * BLOCK_LEN);
-    quantize(
-        v,
-        |g, scale| scales.as_chunks_mut().0[slot * groups + g] = scale,
-        |i, code| {
-            codes[slot * d + i] = code;
-        },
-    );
+    quantize_to(k, keys, slot, |i| key_code(d, i, slot));
+    quantize_to(v, values, slot, |i| value_code(d, i, slot));
 }
 
-/// Below this a group is stored as zeros: its inverse scale would not be finite.
-const MIN_ABSMAX: f32 = 1e-30;
-
+/// Where the code of an element of the key in a slot lies, of heads of `d` elements.
 #[inline(always)]
-fn quantize(x: &[f32], mut scale_to: impl FnMut(usize, [u8; 4]), mut code_to: impl FnMut(usize, u8)) {
+fn key_code(d: usize, element: usize, slot: usize) -> usize {
+    let first = element / GROUP_LEN * GROUP_LEN;
+    let pairs = (d - first).div_ceil(2).min(GROUP_LEN / 2);
+    first * BLOCK_LEN
+        + ((slot / LANES * pairs + (element - first) / 2) * LANES + slot % LANES) * 2
+        + element % 2
+}
+
+/// As [`key_code`], of the value.
+#[inline(always)]
+fn value_code(d: usize, element: usize, slot: usize) -> usize {
+    let first = element / LANES * LANES;
+    let width = (d - first).min(LANES);
+    first * BLOCK_LEN + (slot / 2 * width + element - first) * 2 + slot % 2
+}
+
+/// Code `i` goes to `place(i)`.
+#[inline(always)]
+fn quantize_to(x: &[f32], half: &mut [u8], slot: usize, place: impl Fn(usize) -> usize) {
+    let (codes, scales) = half.split_at_mut(x.len().next_multiple_of(2) * BLOCK_LEN);
+    let scales = scales.as_chunks_mut::<4>().0;
     for (g, group) in x.chunks(GROUP_LEN).enumerate() {
-        // As integers the magnitudes keep their order and NaN is the largest: it reaches the scale.
-        let absmax = f32::from_bits(group.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max)));
+        let absmax = magnitude(group);
         let (scale, inverse) =
             if absmax < MIN_ABSMAX { (0.0, 0.0) } else { (absmax / 127.0, 127.0 / absmax) };
-        scale_to(g, f32::to_le_bytes(scale));
+        scales[g * BLOCK_LEN + slot] = f32::to_le_bytes(scale);
         for (i, x) in group.iter().enumerate() {
-            code_to(g * GROUP_LEN + i, math::round(x * inverse).1 as u8);
+            codes[place(g * GROUP_LEN + i)] = math::round(x * inverse).1 as u8;
         }
     }
+}
+
+/// Where nothing is larger all is zeros: the inverse scale would not be finite.
+pub(super) const MIN_ABSMAX: f32 = 1e-30;
+
+/// The largest magnitude, NaN where there is one.
+#[inline(always)]
+pub(super) fn magnitude(x: &[f32]) -> f32 {
+    // As integers magnitudes keep their order and NaN is the largest.
+    f32::from_bits(x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max)))
 }
 
 #[cfg(test)]
@@ -228,8 +242,24 @@ mod tests {
         let (codes, scales) = run[..shape.half_bytes()].split_at(40 * BLOCK_LEN);
         for (d, k) in k.iter().enumerate() {
             let scale = f32::from_le_bytes(scales.as_chunks().0[d / GROUP_LEN * BLOCK_LEN + 31]);
-            let error = k - scale * f32::from(codes[d * BLOCK_LEN + 31] as i8);
+            let error = k - scale * f32::from(codes[key_code(40, d, 31)] as i8);
             assert!(error.abs() <= 0.5001 * scale, "element {d}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_code_of_a_half_has_a_place() {
+        for d in [1, 2, 7, 16, 20, 40, 64, 80] {
+            let mut places: Vec<[usize; 2]> = (0..d)
+                .flat_map(|element| (0..BLOCK_LEN).map(move |slot| (element, slot)))
+                .map(|(element, slot)| [key_code(d, element, slot), value_code(d, element, slot)])
+                .collect();
+            for half in 0..2 {
+                places.sort_by_key(|places| places[half]);
+                places.dedup_by_key(|places| places[half]);
+                assert_eq!(places.len(), d * BLOCK_LEN, "D = {d}");
+                assert!(places[d * BLOCK_LEN - 1][half] < d.next_multiple_of(2) * BLOCK_LEN, "D = {d}");
+            }
         }
     }
 
@@ -239,6 +269,6 @@ mod tests {
         let mut run = vec![1u8; shape.head_bytes()];
         store_q8_0(&[0.0, -0.0, 1e-40, 0.0], &[0.0; 4], 0, &mut run);
         assert_eq!(run[4 * BLOCK_LEN..][..4], [0; 4]);
-        assert_eq!((run[0], run[64]), (0, 0));
+        assert_eq!([0, 1, 32, 33].map(|i| run[i]), [0; 4]);
     }
 }

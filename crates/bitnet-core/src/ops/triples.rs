@@ -22,6 +22,7 @@ pub(crate) const WORD_BYTES: usize = 2 * ROWS;
 /// Triples of a unit, and its tables.
 pub const TRIPLES: usize = 16;
 /// Units whose sums fit 16 bits: of 80 triples that are worth at most 384 each.
+#[cfg(any(test, target_arch = "x86_64"))]
 pub(crate) const UNITS_IN_16_BITS: usize = 5;
 
 /// What a triple contributes, by its value; the last five stand for none.

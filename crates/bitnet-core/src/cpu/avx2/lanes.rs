@@ -1,7 +1,7 @@
 //! Sixteen floats in two registers.
 
 use crate::cpu::topology;
-use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes};
+use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes, PAIRS};
 use crate::math::{self, LANES};
 use crate::ops::bit_matmul::of_len;
 use crate::ops::screen::q6_k::{self, SplitCodes};
@@ -118,6 +118,58 @@ impl Lanes for F32x16 {
             *dot = lanes.into_iter().map(i64::from).sum();
         }
         dots
+    }
+
+    #[inline(always)]
+    fn dot_pairs<const N: usize>(
+        codes: &[[u8; 2 * LANES]],
+        x: [&[[i16; 2]]; N],
+        ahead: *const u8,
+    ) -> [Self; N] {
+        let x = of_len(x, codes.len());
+        // SAFETY: this code is compiled for AVX2.
+        let mut sums = [[unsafe { _mm256_setzero_si256() }; 2]; N];
+        for (p, codes) in codes.iter().enumerate() {
+            Self::prefetch(ahead.wrapping_add(2 * LANES * p));
+            let [low, high] = codes.as_chunks::<16>().0 else { unreachable!("32 codes") };
+            // SAFETY: the arrays have the size of the loads, which need no alignment; this code is compiled for AVX2.
+            let codes = unsafe {
+                [
+                    _mm256_cvtepi8_epi16(_mm_loadu_si128(low.as_ptr().cast())),
+                    _mm256_cvtepi8_epi16(_mm_loadu_si128(high.as_ptr().cast())),
+                ]
+            };
+            for n in 0..N {
+                let [first, second] = x[n][p].map(|x| i32::from(x as u16));
+                // SAFETY: this code is compiled for AVX2.
+                unsafe {
+                    let x = _mm256_set1_epi32(first | second << 16);
+                    sums[n][0] = _mm256_add_epi32(sums[n][0], _mm256_madd_epi16(codes[0], x));
+                    sums[n][1] = _mm256_add_epi32(sums[n][1], _mm256_madd_epi16(codes[1], x));
+                }
+            }
+        }
+        let mut dots = [Self::splat(0.0); N];
+        for n in 0..N {
+            // SAFETY: this code is compiled for AVX2.
+            dots[n] = Self(unsafe { [_mm256_cvtepi32_ps(sums[n][0]), _mm256_cvtepi32_ps(sums[n][1])] });
+        }
+        dots
+    }
+
+    #[inline(always)]
+    fn to_pairs(low: Self, high: Self) -> [[i16; 2]; PAIRS] {
+        let mut pairs = [[0; 2]; PAIRS];
+        for (to, Self([a, b])) in pairs.as_chunks_mut::<8>().0.iter_mut().zip([low, high]) {
+            // SAFETY: the array has the size of the store, which needs no alignment; this code is compiled for AVX2.
+            unsafe {
+                // The upper half of each operand comes behind the lower ones of both.
+                let codes = _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+                let codes = _mm256_permute4x64_epi64::<0b11_01_10_00>(codes);
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), codes);
+            }
+        }
+        pairs
     }
 
     #[inline(always)]

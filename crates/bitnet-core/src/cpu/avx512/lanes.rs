@@ -7,7 +7,7 @@ use crate::cpu::{
     },
     topology,
 };
-use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes};
+use crate::lanes::{Ahead, CODE_ROWS, CODES, Lanes, PAIRS};
 use crate::math::{self, LANES};
 use crate::ops::bit_matmul::of_len;
 use crate::ops::screen::q6_k::{self, SplitCodes};
@@ -132,6 +132,47 @@ impl Lanes for F32x16 {
             }
         }
         dots
+    }
+
+    #[inline(always)]
+    fn dot_pairs<const N: usize>(
+        codes: &[[u8; 2 * LANES]],
+        x: [&[[i16; 2]]; N],
+        ahead: *const u8,
+    ) -> [Self; N] {
+        let x = of_len(x, codes.len());
+        // SAFETY: this code is compiled for AVX-512.
+        let mut sums = [unsafe { _mm512_setzero_si512() }; N];
+        for (p, codes) in codes.iter().enumerate() {
+            Self::prefetch(ahead.wrapping_add(2 * LANES * p));
+            // SAFETY: the array has the size of the load, which needs no alignment; this code is compiled for AVX-512.
+            let codes = unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(codes.as_ptr().cast())) };
+            for n in 0..N {
+                let [first, second] = x[n][p].map(|x| i32::from(x as u16));
+                // SAFETY: this code is compiled for AVX-512.
+                sums[n] =
+                    unsafe { _mm512_dpwssd_epi32(sums[n], codes, _mm512_set1_epi32(first | second << 16)) };
+            }
+        }
+        let mut dots = [Self::splat(0.0); N];
+        for n in 0..N {
+            // SAFETY: this code is compiled for AVX-512.
+            dots[n] = Self(unsafe { _mm512_cvtepi32_ps(sums[n]) });
+        }
+        dots
+    }
+
+    #[inline(always)]
+    fn to_pairs(low: Self, high: Self) -> [[i16; 2]; PAIRS] {
+        let mut pairs = [[0; 2]; PAIRS];
+        for (to, half) in pairs.as_chunks_mut::<8>().0.iter_mut().zip([low, high]) {
+            // SAFETY: the array has the size of the store, which needs no alignment; this code is compiled for AVX-512.
+            unsafe {
+                let codes = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(half.0));
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), codes);
+            }
+        }
+        pairs
     }
 
     #[inline(always)]

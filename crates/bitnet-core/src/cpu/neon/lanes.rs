@@ -2,6 +2,7 @@
 
 use crate::lanes::Lanes;
 use crate::math::{self, LANES};
+use crate::ops::bit_matmul::of_len;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -111,7 +112,50 @@ impl Lanes for F32x16 {
 
     #[inline(always)]
     fn f16(bits: u16) -> f32 {
-        crate::math::f16_to_f32(bits)
+        math::f16_to_f32(bits)
+    }
+
+    #[inline(always)]
+    fn dot_pairs<const N: usize>(
+        codes: &[[u8; 2 * LANES]],
+        x: [&[[i16; 2]]; N],
+        ahead: *const u8,
+    ) -> [Self; N] {
+        let x = of_len(x, codes.len());
+        // SAFETY: every 64-bit Arm has NEON.
+        let mut sums = [[unsafe { vdupq_n_s32(0) }; 4]; N];
+        for (p, codes) in codes.iter().enumerate() {
+            Self::prefetch(ahead.wrapping_add(2 * LANES * p));
+            // SAFETY: the array has the size of the load, which needs no alignment.
+            let int8x16x2_t(first, second) = unsafe { vld2q_s8(codes.as_ptr().cast()) };
+            // SAFETY: every 64-bit Arm has NEON.
+            let codes = unsafe {
+                [
+                    [vmovl_s8(vget_low_s8(first)), vmovl_high_s8(first)],
+                    [vmovl_s8(vget_low_s8(second)), vmovl_high_s8(second)],
+                ]
+            };
+            for n in 0..N {
+                for (codes, x) in codes.iter().zip(x[n][p]) {
+                    for half in 0..2 {
+                        let sums = &mut sums[n][2 * half..][..2];
+                        // SAFETY: every 64-bit Arm has NEON.
+                        unsafe {
+                            sums[0] = vmlal_n_s16(sums[0], vget_low_s16(codes[half]), x);
+                            sums[1] = vmlal_high_n_s16(sums[1], codes[half], x);
+                        }
+                    }
+                }
+            }
+        }
+        let mut dots = [Self::splat(0.0); N];
+        for n in 0..N {
+            let [a, b, c, d] = sums[n];
+            // SAFETY: every 64-bit Arm has NEON.
+            dots[n] =
+                Self(unsafe { [vcvtq_f32_s32(a), vcvtq_f32_s32(b), vcvtq_f32_s32(c), vcvtq_f32_s32(d)] });
+        }
+        dots
     }
 
     #[inline(always)]
