@@ -40,6 +40,7 @@ ROWS = [
     ("prefill 512, 1 thread", [*PREFILL, *ONE, "-r", "3"], (45, 65), "67, ik"),
     ("prefill 512, AVX2", [*PREFILL, *TWO, "-r", "3", *AVX2], None, ""),
 ]
+SCREENED = ROWS[0][0]
 # Name, the two rows whose rates are divided, least and wanted quotient.
 RATIOS = [
     ("8 sequences over one", "decode, 8 sequences", "decode, F16 head, screened", 5, 7),
@@ -49,6 +50,11 @@ RATIOS = [
     ("AVX2 over AVX-512, decode", "decode, AVX2", "decode, F16 head, screened", 0.75, None),
     ("AVX2 over AVX-512, prefill", "prefill 512, AVX2", "prefill 512", 0.45, None),
 ]
+
+
+def applies(name, tier):
+    """Without AVX-512 there is no decode copy, and the tier of AVX2 would be measured twice."""
+    return tier == "cpu/avx512" or not ("copy" in name or "AVX2" in name)
 
 
 def run_bench(program, args):
@@ -62,9 +68,11 @@ def measure(program, machine, rounds, model):
     rows = [(name, [*SHAPE, *args]) for name, args, _, _ in ROWS]
     shape = ["bench", "-m", model, "-o", "json"] if model else SHAPE
     rows.append((FIRST, [*shape, "-p", "0", "-n", "0", *TWO, "--ttft", "16", "-r", "5"]))
-    runs = {name: [] for name, _ in rows}
+    runs = {}
     for _ in range(rounds):
         for name, args in rows:
+            if runs and not applies(name, runs[SCREENED][0]["backend"]):
+                continue
             run = run_bench(program, args)
             if name == FIRST:
                 if model:
@@ -72,7 +80,7 @@ def measure(program, machine, rounds, model):
                 said = f"{run['first_token'][0]['median_s'] * 1000:.0f} ms"
             else:
                 said = f"{run['tests'][0]['median_tps']:.1f} tok/s, {100 * run['tests'][0]['median_share']:.0f} %"
-            runs[name].append(run)
+            runs.setdefault(name, []).append(run)
             print(f"{name}: {said}", file=sys.stderr)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     receipt = {
@@ -84,7 +92,7 @@ def measure(program, machine, rounds, model):
         "rows": runs,
     }
     (DOCS / "receipts" / f"{machine}.json").write_text(json.dumps(receipt, indent=1) + "\n")
-    for name, _, _, _ in ROWS:
+    for name in [name for name in runs if name != FIRST]:
         row = Samples(runs[name])
         print(f"{name}\t{row.rate:.1f} tok/s\t{row.share_text()}\tof {row.limit_text()}")
 
@@ -122,8 +130,11 @@ class Samples:
 
 
 def receipts():
+    """Every receipt with the rows that its machine has."""
     found = [json.loads(path.read_text()) for path in sorted((DOCS / "receipts").glob("*.json"))]
-    return [(content, {name: Samples(runs) for name, runs in content["rows"].items() if name != FIRST}) for content in found]
+    tier = lambda content: content["rows"][SCREENED][0]["backend"]
+    has = lambda content, name: name != FIRST and applies(name, tier(content))
+    return [(content, {name: Samples(runs) for name, runs in content["rows"].items() if has(content, name)}) for content in found]
 
 
 def tables():
@@ -141,11 +152,7 @@ def tables():
     lines += ["", "Ceilings, medians: " + "; ".join(map(ceilings_text, all_receipts)) + "."]
     lines += ["", f"| of the rates above | {' | '.join(names)} | must / goal |", f"|---|{'---:|' * len(names)}---|"]
     for name, above, below, must, goal in RATIOS:
-        quotients = []
-        for content, rows in all_receipts:
-            # Elsewhere there is no copy, and one tier would be compared with itself.
-            absent = "over one" not in name and content["rows"][below][0]["backend"] != "cpu/avx512"
-            quotients.append("-" if absent else f"{rows[above].rate / rows[below].rate:.2f}")
+        quotients = [f"{rows[above].rate / rows[below].rate:.2f}" if above in rows else "-" for _, rows in all_receipts]
         lines.append(f"| {name} | {' | '.join(quotients)} | {must}{f' / {goal}' if goal else ''} |")
     return "\n".join(lines)
 
@@ -153,7 +160,7 @@ def tables():
 def ceilings_text(receipt):
     """What two threads of a machine could do beside its rows."""
     content, rows = receipt
-    texts = [rows[name].limit_text() for name in ["decode, F16 head, screened", "prefill 512"]]
+    texts = [rows[name].limit_text() for name in [SCREENED, "prefill 512"]]
     return f"{content['machine']} {' and '.join(texts)}"
 
 
@@ -202,7 +209,7 @@ def draw(path):
         points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in line)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts.append(f'<text x="{left + width - 6}" y="{y(peak) - 6:.1f}" text-anchor="end" fill="{color}">{content["machine"]}</text>')
-        bytes_of_weights = rows["decode, F16 head, screened"].work
+        bytes_of_weights = rows[SCREENED].work
         for name, row in two.items():
             tokens = {"prefill 16": 16, "prefill 512": 512}.get(name)
             read = bytes_of_weights / tokens if tokens else row.work
