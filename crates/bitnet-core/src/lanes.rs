@@ -173,6 +173,8 @@ pub(crate) trait Lanes: Copy {
     fn min(self, other: Self) -> Self;
     /// The larger one of each pair of lanes; that of `self` where they compare equal or one is NaN.
     fn max(self, other: Self) -> Self;
+    /// `other` in the lanes where it is NaN.
+    fn or_nan(self, other: Self) -> Self;
     /// Two powers of two for each lane, the product of which is `2^n`: `n` is in the lowest bits of a float that [`math::ROUND`] was added to.
     fn powers_of_two(self) -> [Self; 2];
     /// The largest lane: lane `i` takes `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
@@ -266,6 +268,11 @@ impl Lanes for [f32; LANES] {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         std::array::from_fn(|i| math::max(self[i], other[i]))
+    }
+
+    #[inline(always)]
+    fn or_nan(self, other: Self) -> Self {
+        std::array::from_fn(|i| if other[i].is_nan() { other[i] } else { self[i] })
     }
 
     #[inline(always)]

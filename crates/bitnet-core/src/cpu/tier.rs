@@ -91,8 +91,8 @@ macro_rules! tier {
             fn compare(op: ops::Compare, a: ops::Operand<'_>, b: ops::Operand<'_>, y: &mut [$crate::Bool]) =
                 ops::compare::reference::<f32>;
             fn reduce(op: ops::Reduce, x: &[f32]) -> f32 = ops::reduce::block;
-            fn reduce_columns(op: ops::Reduce, x: &[f32], stride: usize, y: &mut [f32]) = ops::reduce::block_columns;
-            fn deviations(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]) = ops::reduce::deviations;
+            fn reduce_columns(op: ops::Reduce, x: &[f32], stride: usize, y: &mut [f32]) = ops::reduce::block_columns::<$lanes>;
+            fn deviations(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]) = ops::reduce::deviations::<$lanes>;
             fn read_f16(bytes: &[u8], y: &mut [f32]) = ops::convert::read_f16::<$lanes>;
             fn write_f16(x: &[f32], bytes: &mut [u8]) = ops::convert::write_f16::<$lanes>;
             fn read_bf16(bytes: &[u8], y: &mut [f32]) = ops::convert::read_bf16;

@@ -3,7 +3,7 @@
 //! A float reduction goes by blocks of [`BLOCK`] elements, each in sixteen lanes and a tree; the results of the blocks are reduced
 //! in the same way. The order depends on the number of elements alone, whatever their strides and however many threads there are.
 
-use crate::{Axes, Bool, DType, Error, Result, Shape, Tensor, autograd::record, math::LANES};
+use crate::{Axes, Bool, DType, Error, Result, Shape, Tensor, autograd::record, lanes::Lanes, math::LANES};
 
 /// Elements that one pass reduces.
 pub const BLOCK: usize = 4096;
@@ -78,16 +78,80 @@ impl Reduce {
     }
 }
 
+/// How two numbers become one, alone and by lanes.
+trait Fold {
+    /// What changes nothing.
+    const START: f32;
+
+    fn numbers(a: f32, b: f32) -> f32;
+
+    fn lanes<L: Lanes>(a: L, b: L) -> L;
+}
+
+struct Sum;
+
+impl Fold for Sum {
+    const START: f32 = 0.0;
+
+    #[inline(always)]
+    fn numbers(a: f32, b: f32) -> f32 {
+        a + b
+    }
+
+    #[inline(always)]
+    fn lanes<L: Lanes>(a: L, b: L) -> L {
+        a.add(b)
+    }
+}
+
+struct Prod;
+
+impl Fold for Prod {
+    const START: f32 = 1.0;
+
+    #[inline(always)]
+    fn numbers(a: f32, b: f32) -> f32 {
+        a * b
+    }
+
+    #[inline(always)]
+    fn lanes<L: Lanes>(a: L, b: L) -> L {
+        a.mul(b)
+    }
+}
+
 /// The smaller one; NaN once there was one.
-#[inline(always)]
-fn min(a: f32, b: f32) -> f32 {
-    if b < a || b.is_nan() { b } else { a }
+struct Min;
+
+impl Fold for Min {
+    const START: f32 = f32::INFINITY;
+
+    #[inline(always)]
+    fn numbers(a: f32, b: f32) -> f32 {
+        if b < a || b.is_nan() { b } else { a }
+    }
+
+    #[inline(always)]
+    fn lanes<L: Lanes>(a: L, b: L) -> L {
+        a.min(b).or_nan(b)
+    }
 }
 
 /// The larger one; NaN once there was one.
-#[inline(always)]
-fn max(a: f32, b: f32) -> f32 {
-    if b > a || b.is_nan() { b } else { a }
+struct Max;
+
+impl Fold for Max {
+    const START: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn numbers(a: f32, b: f32) -> f32 {
+        if b > a || b.is_nan() { b } else { a }
+    }
+
+    #[inline(always)]
+    fn lanes<L: Lanes>(a: L, b: L) -> L {
+        a.max(b).or_nan(b)
+    }
 }
 
 /// One number of sixteen, as a fixed tree.
@@ -104,13 +168,11 @@ fn tree(lanes: &[f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// As [`tree`] of many columns side by side.
 #[inline(always)]
-fn tree_columns(lanes: &mut [[f32; COLUMNS]; LANES], y: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+fn tree_columns<L: Lanes, F: Fold>(lanes: &mut [[f32; COLUMNS]; LANES], y: &mut [f32]) {
     for half in [8, 4, 2, 1] {
         let (low, high) = lanes.split_at_mut(half);
         for (low, high) in low.iter_mut().zip(high) {
-            for (low, high) in low[..y.len()].iter_mut().zip(&high[..y.len()]) {
-                *low = f(*low, *high);
-            }
+            fold_row::<L, F>(&mut low[..y.len()], &high[..y.len()]);
         }
     }
     y.copy_from_slice(&lanes[0][..y.len()]);
@@ -133,41 +195,58 @@ fn lanes(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
 }
 
 #[inline(always)]
-fn fold(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
-    tree(&lanes(x, start, &f), f)
+fn fold<F: Fold>(x: &[f32]) -> f32 {
+    tree(&lanes(x, F::START, F::numbers), F::numbers)
 }
 
 /// Sum, product or extreme of a block, of at most [`BLOCK`] elements.
 #[inline(always)]
 pub fn block(op: Reduce, x: &[f32]) -> f32 {
     match op {
-        Reduce::Sum => fold(x, 0.0, |a, b| a + b),
-        Reduce::Prod => fold(x, 1.0, |a, b| a * b),
-        Reduce::Min => fold(x, f32::INFINITY, min),
-        Reduce::Max => fold(x, f32::NEG_INFINITY, max),
+        Reduce::Sum => fold::<Sum>(x),
+        Reduce::Prod => fold::<Prod>(x),
+        Reduce::Min => fold::<Min>(x),
+        Reduce::Max => fold::<Max>(x),
         _ => unreachable!("indices and truths are not folded"),
     }
 }
 
+/// Rows from the one that is folded to the one that is asked for.
+const ROWS_AHEAD: usize = 4;
+
 #[inline(always)]
-fn fold_columns(x: &[f32], stride: usize, y: &mut [f32], start: f32, f: impl Fn(f32, f32) -> f32 + Copy) {
-    let mut lanes = [[start; COLUMNS]; LANES];
+fn fold_columns<L: Lanes, F: Fold>(x: &[f32], stride: usize, y: &mut [f32]) {
+    let mut lanes = [[F::START; COLUMNS]; LANES];
     for (i, row) in x.chunks(stride).enumerate() {
-        for (lane, &x) in lanes[i % LANES].iter_mut().zip(&row[..y.len()]) {
-            *lane = f(*lane, x);
+        let row = &row[..y.len()];
+        for line in row.chunks(LANES) {
+            L::prefetch(line.as_ptr().wrapping_add(ROWS_AHEAD * stride).cast());
         }
+        fold_row::<L, F>(&mut lanes[i % LANES][..y.len()], row);
     }
-    tree_columns(&mut lanes, y, f);
+    tree_columns::<L, F>(&mut lanes, y);
+}
+
+/// Folds every number of a row into its lane.
+#[inline(always)]
+fn fold_row<L: Lanes, F: Fold>(lanes: &mut [f32], x: &[f32]) {
+    let ((lanes, few), (x, last)) = (lanes.as_chunks_mut(), x.as_chunks());
+    for (lanes, x) in lanes.iter_mut().zip(x) {
+        *lanes = F::lanes(L::load(lanes), L::load(x)).to_array();
+    }
+    for (lane, &x) in few.iter_mut().zip(last) {
+        *lane = F::numbers(*lane, x);
+    }
 }
 
 /// As [`block`] of at most [`COLUMNS`] columns, whose rows lie `stride` elements apart.
 #[inline(always)]
-pub fn block_columns(op: Reduce, x: &[f32], stride: usize, y: &mut [f32]) {
+pub(crate) fn block_columns<L: Lanes>(op: Reduce, x: &[f32], stride: usize, y: &mut [f32]) {
     match op {
-        Reduce::Sum => fold_columns(x, stride, y, 0.0, |a, b| a + b),
-        Reduce::Prod => fold_columns(x, stride, y, 1.0, |a, b| a * b),
-        Reduce::Min => fold_columns(x, stride, y, f32::INFINITY, min),
-        Reduce::Max => fold_columns(x, stride, y, f32::NEG_INFINITY, max),
+        Reduce::Sum => fold_columns::<L, Sum>(x, stride, y),
+        Reduce::Prod => fold_columns::<L, Prod>(x, stride, y),
+        Reduce::Min => fold_columns::<L, Min>(x, stride, y),
+        Reduce::Max => fold_columns::<L, Max>(x, stride, y),
         _ => unreachable!("indices and truths are not folded"),
     }
 }
@@ -175,7 +254,7 @@ pub fn block_columns(op: Reduce, x: &[f32], stride: usize, y: &mut [f32]) {
 /// Sums of squared distances of at most [`BLOCK`] rows from the means of at most [`COLUMNS`] columns, in the order of [`block`]. Rows lie
 /// `stride` elements apart.
 #[inline(always)]
-pub fn deviations(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]) {
+pub(crate) fn deviations<L: Lanes>(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]) {
     if let ([mean], [y], 1) = (means, &mut *y, stride) {
         *y = tree(&lanes(x, 0.0, |sum, x| sum + (x - mean) * (x - mean)), |a, b| a + b);
         return;
@@ -186,7 +265,7 @@ pub fn deviations(x: &[f32], stride: usize, means: &[f32], y: &mut [f32]) {
             *lane += (x - mean) * (x - mean);
         }
     }
-    tree_columns(&mut lanes, y, |a, b| a + b);
+    tree_columns::<L, Sum>(&mut lanes, y);
 }
 
 /// The elements `x[outer, .., inner]` of `[.., n, width]`.

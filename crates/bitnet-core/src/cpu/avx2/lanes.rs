@@ -239,6 +239,19 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn or_nan(self, other: Self) -> Self {
+        let mut lanes = self;
+        for half in 0..2 {
+            // SAFETY: this code is compiled for AVX2.
+            lanes.0[half] = unsafe {
+                let none = _mm256_cmp_ps::<_CMP_UNORD_Q>(other.0[half], other.0[half]);
+                _mm256_blendv_ps(self.0[half], other.0[half], none)
+            };
+        }
+        lanes
+    }
+
+    #[inline(always)]
     fn powers_of_two(self) -> [Self; 2] {
         let [low, high] = [powers_of_two(self.0[0]), powers_of_two(self.0[1])];
         [Self([low[0], high[0]]), Self([low[1], high[1]])]

@@ -239,6 +239,15 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn or_nan(self, other: Self) -> Self {
+        // SAFETY: this code is compiled for AVX-512.
+        unsafe {
+            let none = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(other.0, other.0);
+            Self(_mm512_mask_mov_ps(self.0, none, other.0))
+        }
+    }
+
+    #[inline(always)]
     fn powers_of_two(self) -> [Self; 2] {
         // SAFETY: this code is compiled for AVX-512.
         unsafe {

@@ -177,6 +177,12 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn or_nan(self, other: Self) -> Self {
+        // SAFETY: every 64-bit Arm has NEON.
+        zip(self, other, |a, b| unsafe { vbslq_f32(vceqq_f32(b, b), a, b) })
+    }
+
+    #[inline(always)]
     fn min(self, other: Self) -> Self {
         // SAFETY: every 64-bit Arm has NEON.
         zip(self, other, |a, b| unsafe { vbslq_f32(vcltq_f32(b, a), b, a) })
