@@ -13,7 +13,7 @@
 //! Element `d` at position slot `j` is thus number `d * 32 + j` of the keys and `j * D + d` of the values. In Q8_0 it is a code times
 //! `scales[d / 32 * 32 + j]`. Codes are multiplied in pairs, those of keys of elements, those of values of slots: tiles of sixteen pairs by
 //! sixteen slots (elements) are read one after the other, and the last ones of a head have as many pairs (elements) as are left, see
-//! [`key_code`] and [`value_code`]. Numbers are little-endian.
+//! `key_codes` and `value_codes`. Numbers are little-endian.
 
 use crate::math::{self, LANES};
 use crate::{
@@ -170,31 +170,31 @@ fn store_numbers<const SIZE: usize>(
 pub fn store_q8_0(k: &[f32], v: &[f32], slot: usize, run: &mut [u8]) {
     let d = k.len();
     let (keys, values) = run.split_at_mut(run.len() / 2);
-    quantize_to(k, keys, slot, |i| key_code(d, i, slot));
-    quantize_to(v, values, slot, |i| value_code(d, i, slot));
+    quantize_to(k, keys, slot, |first| key_codes(d, first, slot));
+    quantize_to(v, values, slot, |first| value_codes(d, first, slot));
 }
 
-/// Where the code of an element of the key in a slot lies, of heads of `d` elements.
+/// Where the codes of the key in a slot lie, by elements from the first one of a group on; heads have `d` elements.
 #[inline(always)]
-fn key_code(d: usize, element: usize, slot: usize) -> usize {
-    let first = element / GROUP_LEN * GROUP_LEN;
+fn key_codes(d: usize, first: usize, slot: usize) -> impl Fn(usize) -> usize {
     let pairs = (d - first).div_ceil(2).min(GROUP_LEN / 2);
-    first * BLOCK_LEN
-        + ((slot / LANES * pairs + (element - first) / 2) * LANES + slot % LANES) * 2
-        + element % 2
+    let start = first * BLOCK_LEN + (slot / LANES * pairs * LANES + slot % LANES) * 2;
+    move |i| start + i / 2 * 2 * LANES + i % 2
 }
 
-/// As [`key_code`], of the value.
+/// As [`key_codes`], of the value.
 #[inline(always)]
-fn value_code(d: usize, element: usize, slot: usize) -> usize {
-    let first = element / LANES * LANES;
-    let width = (d - first).min(LANES);
-    first * BLOCK_LEN + (slot / 2 * width + element - first) * 2 + slot % 2
+fn value_codes(d: usize, first: usize, slot: usize) -> impl Fn(usize) -> usize {
+    let starts = [first, first + LANES].map(|tile| {
+        let width = d.saturating_sub(tile).min(LANES);
+        tile * BLOCK_LEN + slot / 2 * width * 2 + slot % 2
+    });
+    move |i| starts[i / LANES] + i % LANES * 2
 }
 
-/// Code `i` goes to `place(i)`.
+/// The codes of a group, the first element of which is `first`, go to `places(first)`.
 #[inline(always)]
-fn quantize_to(x: &[f32], half: &mut [u8], slot: usize, place: impl Fn(usize) -> usize) {
+fn quantize_to<P: Fn(usize) -> usize>(x: &[f32], half: &mut [u8], slot: usize, places: impl Fn(usize) -> P) {
     let (codes, scales) = half.split_at_mut(x.len().next_multiple_of(2) * BLOCK_LEN);
     let scales = scales.as_chunks_mut::<4>().0;
     for (g, group) in x.chunks(GROUP_LEN).enumerate() {
@@ -202,8 +202,9 @@ fn quantize_to(x: &[f32], half: &mut [u8], slot: usize, place: impl Fn(usize) ->
         let (scale, inverse) =
             if absmax < MIN_ABSMAX { (0.0, 0.0) } else { (absmax / 127.0, 127.0 / absmax) };
         scales[g * BLOCK_LEN + slot] = f32::to_le_bytes(scale);
+        let place = places(g * GROUP_LEN);
         for (i, x) in group.iter().enumerate() {
-            codes[place(g * GROUP_LEN + i)] = math::round(x * inverse).1 as u8;
+            codes[place(i)] = math::round(x * inverse).1 as u8;
         }
     }
 }
@@ -242,7 +243,8 @@ mod tests {
         let (codes, scales) = run[..shape.half_bytes()].split_at(40 * BLOCK_LEN);
         for (d, k) in k.iter().enumerate() {
             let scale = f32::from_le_bytes(scales.as_chunks().0[d / GROUP_LEN * BLOCK_LEN + 31]);
-            let error = k - scale * f32::from(codes[key_code(40, d, 31)] as i8);
+            let error = k - scale
+                * f32::from(codes[key_codes(40, d / GROUP_LEN * GROUP_LEN, 31)(d % GROUP_LEN)] as i8);
             assert!(error.abs() <= 0.5001 * scale, "element {d}: {error}");
         }
     }
@@ -252,7 +254,10 @@ mod tests {
         for d in [1, 2, 7, 16, 20, 40, 64, 80] {
             let mut places: Vec<[usize; 2]> = (0..d)
                 .flat_map(|element| (0..BLOCK_LEN).map(move |slot| (element, slot)))
-                .map(|(element, slot)| [key_code(d, element, slot), value_code(d, element, slot)])
+                .map(|(element, slot)| {
+                    let (first, i) = (element / GROUP_LEN * GROUP_LEN, element % GROUP_LEN);
+                    [key_codes(d, first, slot)(i), value_codes(d, first, slot)(i)]
+                })
                 .collect();
             for half in 0..2 {
                 places.sort_by_key(|places| places[half]);
