@@ -12,7 +12,7 @@ use super::movable::Registry;
 use super::record::Owner;
 use super::shelf::SHELF_MAX;
 use super::small::{
-    Bins, Bodies, Local, QUANTUM, SMALL_MAX, Slabs, ThreadCache, batch, class_len, class_of, slab_len,
+    Bins, Bodies, QUANTUM, SMALL_MAX, Slabs, ThreadCache, batch, class_len, class_of, slab_len,
     thread_number, with_local,
 };
 use super::snapshot::Snapshot;
@@ -264,9 +264,9 @@ pub(super) fn give(body: Box<Body>) {
 
 /// Puts a block into the cache, unless it is too large or the pool is ending.
 #[inline]
-fn keep(local: &Local, body: Box<Body>) -> Option<Box<Body>> {
+fn keep(cache: &ThreadCache, body: Box<Body>) -> Option<Box<Body>> {
     let pool = body.pool();
-    let mut bins = local.cache.lock();
+    let mut bins = cache.lock();
     // Whoever closes the pool looks into every cache after it said so.
     if pool.closed.load(Relaxed) {
         return Some(body);
@@ -301,7 +301,7 @@ fn keep_large(bins: &mut Bins, body: Box<Body>) -> Option<Box<Body>> {
 fn give_uncached(mut body: Box<Body>) {
     let Some(pool) = body.leave() else { return };
     let len = body.span.len;
-    if with_local(&pool, |pool| pool, |local, pool| local.cache.lock().tide.sub(len, &pool.meter)).is_err() {
+    if with_local(&pool, |pool| pool, |cache, pool| cache.lock().tide.sub(len, &pool.meter)).is_err() {
         pool.meter.sub(len);
     }
     let mut central = pool.central();
@@ -342,7 +342,7 @@ impl Shared {
     /// A block of this thread's cache by way of `take`.
     #[inline]
     fn take_cached(self: &Arc<Self>, take: impl FnOnce(&mut Bins) -> Option<Box<Body>>) -> Option<Box<Body>> {
-        with_local(self, |pool| pool, |local, _| take(&mut local.cache.lock())).ok().flatten()
+        with_local(self, |pool| pool, |cache, _| take(&mut cache.lock())).ok().flatten()
     }
 
     /// A small block from the slabs, for which everything cached may be given back.
@@ -379,8 +379,7 @@ impl Shared {
     /// Counts bytes that were taken elsewhere than from a cache, with those that this thread has not told: around a large block the peaks
     /// are whole.
     fn count(self: &Arc<Self>, bytes: usize) {
-        if with_local(self, |pool| pool, |local, _| local.cache.lock().tide.add(bytes, &self.meter)).is_err()
-        {
+        if with_local(self, |pool| pool, |cache, _| cache.lock().tide.add(bytes, &self.meter)).is_err() {
             self.meter.add(bytes);
         }
     }

@@ -1,14 +1,15 @@
 //! Small blocks: size classes cut from slabs, and a cache of them for every thread.
 
 use std::array;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ptr;
 use std::sync::{Arc, Weak};
 use std::thread;
 
 use super::block::{Body, Source};
 use super::large::{Span, offset};
-use super::latch::Latch;
+use super::latch::{Latch, Latched};
 use super::pool::Shared;
 use super::shelf::Shelf;
 use super::stats::{Counts, Meter, Tide};
@@ -160,7 +161,18 @@ impl Slabs {
 
 /// The blocks one thread keeps of one pool. Only what is rare comes from outside, `trim`, `stats`, a pool that
 /// grows, so the lock is almost never contended.
-pub(super) type ThreadCache = Latch<Bins>;
+pub(super) struct ThreadCache {
+    bins: Latch<Bins>,
+    /// The thread's number in the pool.
+    thread: u32,
+}
+
+impl ThreadCache {
+    #[inline]
+    pub fn lock(&self) -> Latched<'_, Bins> {
+        self.bins.lock()
+    }
+}
 
 /// A thread's small blocks by class, its large ones, and what it counted.
 pub(super) struct Bins {
@@ -264,25 +276,49 @@ impl Bins {
 }
 
 /// This thread's cache of one pool; its end gives everything back.
-pub(super) struct Local {
+struct Local {
     pool: Weak<Shared>,
     /// Where the pool is, which no other can be while this knows it.
     at: *const Shared,
-    pub cache: Arc<ThreadCache>,
-    /// The thread's number in the pool.
-    thread: u32,
+    cache: Arc<ThreadCache>,
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
+        Last::set(Last::NONE);
         if let Some(pool) = self.pool.upgrade() {
             pool.retire(&self.cache);
         }
     }
 }
 
+/// The pool that this thread came to last, which is nearly always the one that it comes to next, and its cache of it.
+#[derive(Clone, Copy)]
+struct Last {
+    pool: *const Shared,
+    cache: *const ThreadCache,
+}
+
 thread_local! {
     static LOCALS: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
+}
+
+thread_local! {
+    static LAST: Cell<Last> = const { Cell::new(Last::NONE) };
+}
+
+impl Last {
+    const NONE: Self = Self { pool: ptr::null(), cache: ptr::null() };
+
+    #[inline]
+    fn get() -> Self {
+        LAST.try_with(Cell::get).unwrap_or(Self::NONE)
+    }
+
+    fn set(last: Self) {
+        // Where there is no place for it any more, nobody looks for it.
+        _ = LAST.try_with(|at| at.set(last));
+    }
 }
 
 /// Runs `f` on this thread's cache of the subject's pool, and on the subject, which comes back while the thread is ending and has no cache
@@ -291,37 +327,47 @@ thread_local! {
 pub(super) fn with_local<S, R>(
     subject: S,
     pool: impl Fn(&S) -> &Arc<Shared>,
-    f: impl FnOnce(&Local, S) -> R,
+    f: impl FnOnce(&ThreadCache, S) -> R,
 ) -> Result<R, S> {
-    let mut subject = Some(subject);
-    let run = |locals: &RefCell<Vec<Local>>| {
-        let subject = subject.take().expect("this runs once");
-        loop {
-            let known = locals.borrow();
-            let of = pool(&subject);
-            if let Some(local) = known.iter().find(|local| local.at == Arc::as_ptr(of)) {
-                return f(local, subject);
-            }
-            drop(known);
-            enlist(&mut locals.borrow_mut(), of);
-        }
-    };
-    LOCALS.try_with(run).map_err(|_| subject.expect("nothing ran"))
+    let (of, last) = (pool(&subject), Last::get());
+    let cache = if last.pool == Arc::as_ptr(of) { last.cache } else { find(of) };
+    // SAFETY: the list of this thread's caches keeps it until the thread, which is here, ends or finds its pool gone, and then it is no
+    // longer the last one. Another pool cannot be at the place of one that is in the list.
+    match unsafe { cache.as_ref() } {
+        Some(cache) => Ok(f(cache, subject)),
+        None => Err(subject),
+    }
+}
+
+/// This thread's cache of a pool, the last one from now on; null while the thread is ending.
+#[inline(never)]
+fn find(pool: &Arc<Shared>) -> *const ThreadCache {
+    let found = LOCALS.try_with(|locals| {
+        let mut locals = locals.borrow_mut();
+        let at = Arc::as_ptr(pool);
+        let known = locals.iter().find(|local| local.at == at).map(|local| Arc::as_ptr(&local.cache));
+        let cache = known.unwrap_or_else(|| enlist(&mut locals, pool));
+        Last::set(Last { pool: at, cache });
+        cache
+    });
+    found.unwrap_or(ptr::null())
 }
 
 /// This thread's number in the pool; 0 while the thread is ending.
 pub(super) fn thread_number(pool: &Arc<Shared>) -> u32 {
-    with_local(pool, |pool| pool, |local, _| local.thread).unwrap_or(0)
+    with_local(pool, |pool| pool, |cache, _| cache.thread).unwrap_or(0)
 }
 
 /// Adds a cache for a pool that this thread has not met, and forgets pools that are gone.
 #[cold]
-fn enlist(locals: &mut Vec<Local>, pool: &Arc<Shared>) {
+fn enlist(locals: &mut Vec<Local>, pool: &Arc<Shared>) -> *const ThreadCache {
     locals.retain(|local| local.pool.strong_count() > 0);
     let thread = pool.tracker.enlist(thread::current().name());
-    let cache = Arc::new(Latch::new(Bins::new()));
+    let cache = Arc::new(ThreadCache { bins: Latch::new(Bins::new()), thread });
     pool.caches().push(Arc::clone(&cache));
-    locals.push(Local { pool: Arc::downgrade(pool), at: Arc::as_ptr(pool), cache, thread });
+    let at = Arc::as_ptr(&cache);
+    locals.push(Local { pool: Arc::downgrade(pool), at: Arc::as_ptr(pool), cache });
+    at
 }
 
 #[cfg(test)]
