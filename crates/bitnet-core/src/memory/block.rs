@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::{fmt, slice};
 
 use super::large::Span;
-use super::pool::{Shared, give};
+use super::pool::{Shared, give, give_kept};
 use super::small::thread_number;
 use super::tracker::Ticket;
 
@@ -148,13 +148,20 @@ impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: a block is dropped once, and nothing looks at its body afterwards.
         let body = unsafe { ManuallyDrop::take(&mut self.0) };
-        if body.ticket != Ticket::NONE {
-            body.pool().tracker.freed(body.ticket, body.span.len, || thread_number(body.pool()));
-        }
-        match body.source {
-            Source::Empty => {}
-            Source::Slab(_) | Source::Region => give(body),
-        }
+        let rest = if body.ticket == Ticket::NONE { give_kept(body) } else { Some(body) };
+        rest.into_iter().for_each(release);
+    }
+}
+
+/// Gives back what is not a small block for which this thread has room, and tells the tracker.
+#[inline(never)]
+fn release(body: Box<Body>) {
+    if body.ticket != Ticket::NONE {
+        body.pool().tracker.freed(body.ticket, body.span.len, || thread_number(body.pool()));
+    }
+    match body.source {
+        Source::Empty => {}
+        Source::Slab(_) | Source::Region => give(body),
     }
 }
 

@@ -30,10 +30,19 @@ impl<T> Latch<T> {
 
     #[inline]
     pub fn lock(&self) -> Latched<'_, T> {
-        while self.taken.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() {
-            yield_now();
+        loop {
+            match self.try_lock() {
+                Some(latched) => return latched,
+                None => yield_now(),
+            }
         }
-        Latched { latch: self, _value: PhantomData }
+    }
+
+    /// The value, unless another thread has it.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Latched<'_, T>> {
+        let taken = self.taken.compare_exchange(false, true, Acquire, Relaxed);
+        taken.ok().map(|_| Latched { latch: self, _value: PhantomData })
     }
 }
 

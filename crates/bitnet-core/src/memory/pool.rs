@@ -13,7 +13,7 @@ use super::record::Owner;
 use super::shelf::SHELF_MAX;
 use super::small::{
     Bins, Bodies, QUANTUM, SMALL_MAX, Slabs, ThreadCache, batch, class_len, class_of, slab_len,
-    thread_number, with_local,
+    thread_number, with_last, with_local,
 };
 use super::snapshot::Snapshot;
 use super::stats::{Counts, Meter};
@@ -128,7 +128,28 @@ impl HybridMemoryPool {
         self.alloc_owned(bytes, DEFAULT_ALIGN, Some(owner))
     }
 
+    #[inline]
     fn alloc_owned(&self, bytes: usize, align: usize, owner: Option<&'static str>) -> Result<Block> {
+        match self.alloc_kept(bytes, align) {
+            Some(block) => Ok(block),
+            None => self.alloc_any(bytes, align, owner),
+        }
+    }
+
+    /// A small block that this thread keeps, if nobody records it. Nothing is called here, so that no registers are saved.
+    #[inline]
+    fn alloc_kept(&self, bytes: usize, align: usize) -> Option<Block> {
+        let is_plain = align == DEFAULT_ALIGN && self.0.align == QUANTUM && (1..=SMALL_MAX).contains(&bytes);
+        if !is_plain || self.0.tracker.level() != Tracking::Off {
+            return None;
+        }
+        let pop = |cache: &ThreadCache, _| cache.try_lock()?.pop(class_of(bytes));
+        let body = with_last(&**self.0, |pool| pool, pop).ok()??;
+        Some(Block::new(body, bytes, Ticket::NONE))
+    }
+
+    #[inline(never)]
+    fn alloc_any(&self, bytes: usize, align: usize, owner: Option<&'static str>) -> Result<Block> {
         if !align.is_power_of_two() || align > MAX_ALIGN {
             return Err(MemoryError::Alignment { got: align });
         }
@@ -253,8 +274,20 @@ impl Drop for Handle {
     }
 }
 
-/// Gives a block that was in use to the cache of this thread, unless it is too large or the thread or the pool is ending.
+/// Gives a small block that was in use and that nobody recorded to the cache of this thread, if there is room for it; else it comes back.
+/// Nothing is called here, as in `alloc_kept`.
 #[inline]
+pub(super) fn give_kept(body: Box<Body>) -> Option<Box<Body>> {
+    let Source::Slab(class) = body.source else { return Some(body) };
+    let push = |cache: &ThreadCache, body: Box<Body>| match cache.try_lock() {
+        // Whoever closes the pool looks into every cache after it said so.
+        Some(mut bins) if !body.pool().closed.load(Relaxed) => bins.push(usize::from(class), body),
+        _ => Some(body),
+    };
+    with_last(body, |body| body.pool(), push).unwrap_or_else(Some)
+}
+
+/// Gives a block that was in use to the cache of this thread, unless it is too large or the thread or the pool is ending.
 pub(super) fn give(body: Box<Body>) {
     match with_local(body, |body| body.pool(), keep) {
         Ok(None) => {}
@@ -275,12 +308,13 @@ fn keep(cache: &ThreadCache, body: Box<Body>) -> Option<Box<Body>> {
         return keep_large(&mut bins, body);
     };
     let class = usize::from(class);
-    bins.tide.sub(body.span.len, &pool.meter);
-    if bins.is_full(class) {
-        pool.shed(class, &mut bins);
+    let body = bins.push(class, body)?;
+    let pool = body.pool();
+    let shed = bins.make_room(class, &pool.meter);
+    if !shed.is_empty() {
+        pool.central().put_all(shed);
     }
-    bins.push(class, body);
-    None
+    bins.push(class, body)
 }
 
 #[inline(never)]
@@ -333,7 +367,13 @@ impl Shared {
 
     #[inline]
     fn take_small(self: &Arc<Self>, class: usize) -> Result<Box<Body>> {
-        match self.take_cached(|bins| bins.pop(class, &self.meter).or_else(|| self.refill(class, bins))) {
+        let take = |bins: &mut Bins| {
+            bins.pop(class).or_else(|| {
+                bins.tide.settle(&self.meter);
+                bins.pop(class).or_else(|| self.refill(class, bins))
+            })
+        };
+        match self.take_cached(take) {
             Some(taken) => Ok(taken),
             None => self.take_uncached(class),
         }
@@ -394,12 +434,6 @@ impl Shared {
     ) -> Ticket {
         let owner = owner.unwrap_or_else(Owner::current);
         self.tracker.allocated(level, bytes, capacity, owner, thread_number(self))
-    }
-
-    /// Moves half of a class from a cache, which stays locked meanwhile, back to the slabs.
-    #[cold]
-    fn shed(&self, class: usize, bins: &mut Bins) {
-        self.central().put_all(bins.shed(class));
     }
 
     fn trim(&self, bytes: usize) -> usize {

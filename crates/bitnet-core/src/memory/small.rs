@@ -34,14 +34,22 @@ const CACHE_BLOCKS: usize = 64;
 ///
 /// Up to 512 bytes there is a class every 64 bytes, above that eight from a power of two to the next, so that at
 /// most an eighth of a block is unused. A multiple of a power of two lands on a class that is also a multiple of it.
+#[inline]
 pub(super) fn class_of(bytes: usize) -> usize {
-    let units = bytes.div_ceil(QUANTUM);
-    if units <= 8 {
-        return units - 1;
-    }
-    let octave = (units - 1).ilog2() as usize - 3;
-    8 * octave + ((units - 1) >> octave)
+    usize::from(CLASS_OF[(bytes - 1) / QUANTUM])
 }
+
+/// By the quanta below the last one that a block needs.
+static CLASS_OF: [u8; SMALL_MAX / QUANTUM] = {
+    let mut classes = [0; SMALL_MAX / QUANTUM];
+    let mut below = 0;
+    while below < classes.len() {
+        let octave = if below < 8 { 0 } else { below.ilog2() as usize - 3 };
+        classes[below] = (8 * octave + (below >> octave)) as u8;
+        below += 1;
+    }
+    classes
+};
 
 /// Bytes of a block of the class.
 pub(super) fn class_len(class: usize) -> usize {
@@ -172,6 +180,11 @@ impl ThreadCache {
     pub fn lock(&self) -> Latched<'_, Bins> {
         self.bins.lock()
     }
+
+    #[inline]
+    pub fn try_lock(&self) -> Option<Latched<'_, Bins>> {
+        self.bins.try_lock()
+    }
 }
 
 /// A thread's small blocks by class, its large ones, and what it counted.
@@ -186,15 +199,16 @@ pub(super) struct Bins {
 
 /// A thread's blocks of one class, the oldest first.
 struct Bin {
+    /// As many places as `limit`, once there was a block.
     blocks: Bodies,
-    limit: usize,
+    limit: u32,
     /// Bytes of a block.
-    len: usize,
+    len: u32,
 }
 
 impl Bin {
     fn new(class: usize) -> Self {
-        Self { blocks: Vec::new(), limit: cache_limit(class), len: class_len(class) }
+        Self { blocks: Vec::new(), limit: cache_limit(class) as u32, len: class_len(class) as u32 }
     }
 }
 
@@ -209,14 +223,31 @@ impl Bins {
         }
     }
 
-    /// A block of the class. What is known without it is not looked up in it, which would wait for memory.
+    /// A block of the class, unless there is none or what was counted has to be told first. What is known without it is not looked up in
+    /// it, which would wait for memory.
     #[inline]
-    pub fn pop(&mut self, class: usize, meter: &Meter) -> Option<Box<Body>> {
+    pub fn pop(&mut self, class: usize) -> Option<Box<Body>> {
         let bin = &mut self.bins[class];
+        let tide = self.tide.risen(bin.len as isize)?;
         let block = bin.blocks.pop()?;
+        self.tide = tide;
         self.counts.hits += 1;
-        self.tide.add(bin.len, meter);
         Some(block)
+    }
+
+    /// Keeps a block that is freed; gives it back where there is no room or what was counted has to be told first.
+    #[inline]
+    pub fn push(&mut self, class: usize, body: Box<Body>) -> Option<Box<Body>> {
+        let bin = &mut self.bins[class];
+        match self.tide.fallen(bin.len as isize) {
+            Some(tide) if bin.blocks.len() < bin.blocks.capacity() => {
+                bin.blocks.push(body);
+                self.tide = tide;
+                self.counts.frees += 1;
+                None
+            }
+            _ => Some(body),
+        }
     }
 
     /// A large block of exactly `len` bytes.
@@ -235,23 +266,16 @@ impl Bins {
         self.shelf.put(body)
     }
 
-    /// Whether there is no room for another block of the class.
-    pub fn is_full(&self, class: usize) -> bool {
-        let bin = &self.bins[class];
-        bin.blocks.len() >= bin.limit
+    /// Makes room for another block of the class, and tells what was counted; returns those that have to go, the older half.
+    pub fn make_room(&mut self, class: usize, meter: &Meter) -> Bodies {
+        self.tide.settle(meter);
+        let Bin { blocks, limit, .. } = &mut self.bins[class];
+        let limit = *limit as usize;
+        blocks.reserve_exact(limit.saturating_sub(blocks.len()));
+        if blocks.len() < limit { Bodies::new() } else { blocks.drain(..batch(class)).collect() }
     }
 
-    /// Keeps a block that is freed.
-    pub fn push(&mut self, class: usize, body: Box<Body>) {
-        self.bins[class].blocks.push(body);
-        self.counts.frees += 1;
-    }
-
-    /// Takes out the older half of a class.
-    pub fn shed(&mut self, class: usize) -> Bodies {
-        self.bins[class].blocks.drain(..batch(class)).collect()
-    }
-
+    /// Takes blocks that were not in use.
     pub fn extend(&mut self, class: usize, blocks: impl Iterator<Item = Box<Body>>) {
         self.bins[class].blocks.extend(blocks);
     }
@@ -310,6 +334,13 @@ thread_local! {
 impl Last {
     const NONE: Self = Self { pool: ptr::null(), cache: ptr::null() };
 
+    /// This thread's cache of the pool; null unless it came to that last.
+    #[inline]
+    fn cache_of(pool: &Arc<Shared>) -> *const ThreadCache {
+        let last = Self::get();
+        if last.pool == Arc::as_ptr(pool) { last.cache } else { ptr::null() }
+    }
+
     #[inline]
     fn get() -> Self {
         LAST.try_with(Cell::get).unwrap_or(Self::NONE)
@@ -329,8 +360,30 @@ pub(super) fn with_local<S, R>(
     pool: impl Fn(&S) -> &Arc<Shared>,
     f: impl FnOnce(&ThreadCache, S) -> R,
 ) -> Result<R, S> {
-    let (of, last) = (pool(&subject), Last::get());
-    let cache = if last.pool == Arc::as_ptr(of) { last.cache } else { find(of) };
+    let of = pool(&subject);
+    let last = Last::cache_of(of);
+    let cache = if last.is_null() { find(of) } else { last };
+    on_cache(cache, subject, f)
+}
+
+/// As [`with_local`], but the subject comes back unless its pool is the one that the thread came to last. Calls nothing.
+#[inline]
+pub(super) fn with_last<S, R>(
+    subject: S,
+    pool: impl Fn(&S) -> &Arc<Shared>,
+    f: impl FnOnce(&ThreadCache, S) -> R,
+) -> Result<R, S> {
+    let cache = Last::cache_of(pool(&subject));
+    on_cache(cache, subject, f)
+}
+
+/// `cache` is the last one, or null.
+#[inline]
+fn on_cache<S, R>(
+    cache: *const ThreadCache,
+    subject: S,
+    f: impl FnOnce(&ThreadCache, S) -> R,
+) -> Result<R, S> {
     // SAFETY: the list of this thread's caches keeps it until the thread, which is here, ends or finds its pool gone, and then it is no
     // longer the last one. Another pool cannot be at the place of one that is in the list.
     match unsafe { cache.as_ref() } {

@@ -154,6 +154,20 @@ pub(super) struct Tide {
 const UNTOLD: isize = 256 << 10;
 
 impl Tide {
+    /// This after `bytes` were taken, unless that is more than a thread keeps to itself.
+    #[inline]
+    pub fn risen(self, bytes: isize) -> Option<Self> {
+        let live = self.live + bytes;
+        (live <= UNTOLD).then(|| Self { live, crest: self.crest.max(live) })
+    }
+
+    /// This after `bytes` were given, unless that is more than a thread keeps to itself.
+    #[inline]
+    pub fn fallen(self, bytes: isize) -> Option<Self> {
+        let live = self.live - bytes;
+        (live >= -UNTOLD).then_some(Self { live, crest: self.crest })
+    }
+
     #[inline]
     pub fn add(&mut self, bytes: usize, meter: &Meter) {
         self.live += bytes.cast_signed();
