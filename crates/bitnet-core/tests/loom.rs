@@ -290,6 +290,19 @@ fn large_blocks_of_two_threads_merge_again() {
     });
 }
 
+/// Under loom a thread keeps two.
+#[test]
+fn threads_exchange_large_blocks() {
+    explore(|| {
+        let here = Fixture::new();
+        let there = here.spawn(|there| drop([LARGE; 3].map(|bytes| there.write(bytes))));
+        drop(here.write(LARGE));
+        there.join().unwrap();
+        drop([LARGE; 2].map(|bytes| here.write(bytes)));
+        here.settle(6);
+    });
+}
+
 #[test]
 fn a_record_ends_on_whatever_thread_frees_the_block() {
     explore(|| {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
 use bitnet_core::memory::{Block, HybridMemoryPool, MemoryError, RawAlloc, RawMem, Result};
@@ -358,6 +358,18 @@ fn a_block_outlives_its_handle_and_the_thread_that_made_it() {
     assert!(fake.held() > 0);
     drop(block);
     assert_eq!(fake.held(), 0, "the last block takes the pool with it");
+}
+
+#[test]
+fn a_pool_ends_with_blocks_on_their_way_between_threads() {
+    let fake = Fake::new();
+    let pool = fake.pool();
+    // More than a thread keeps, of blocks from slabs and of others.
+    let many = |bytes| (0..80).map(|_| pool.alloc(bytes).unwrap()).collect::<Vec<_>>();
+    let blocks = [60 * KIB, MIB].map(many);
+    thread::spawn(|| drop(blocks)).join().unwrap();
+    drop(pool);
+    assert_eq!(fake.held(), 0);
 }
 
 #[test]

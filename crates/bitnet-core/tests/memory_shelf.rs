@@ -1,9 +1,9 @@
-//! Large blocks that threads keep.
+//! Blocks that threads keep, and those that they pass on.
 
 use std::sync::{Barrier, mpsc};
 use std::thread;
 
-use bitnet_core::memory::HybridMemoryPool;
+use bitnet_core::memory::{Block, HybridMemoryPool};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -40,4 +40,30 @@ fn the_peak_counts_a_small_block_beside_a_huge_one() {
     let peak = huge.capacity() + small.capacity();
     drop(huge);
     assert_eq!((pool.stats().peak, pool.stats().live), (peak, small.capacity()));
+}
+
+/// More than a thread keeps, of blocks from slabs and of others.
+fn many(pool: &HybridMemoryPool) -> Vec<Block> {
+    [60 * KIB, MIB].iter().flat_map(|&bytes| (0..80).map(move |_| pool.alloc(bytes).unwrap())).collect()
+}
+
+#[test]
+fn what_one_thread_frees_another_takes() {
+    let pool = HybridMemoryPool::host();
+    let (blocks, freed, end) = (many(&pool), Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            drop(blocks);
+            freed.wait();
+            end.wait();
+        });
+        freed.wait();
+        let asked = pool.stats().system_allocs;
+        drop(many(&pool));
+        let stats = pool.stats();
+        assert_eq!((stats.system_allocs, stats.hits + stats.misses, stats.live), (asked, 320, 0));
+        end.wait();
+    });
+    pool.trim(usize::MAX);
+    assert_eq!(pool.stats().cached, 0);
 }

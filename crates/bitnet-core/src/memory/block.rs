@@ -46,9 +46,9 @@ impl Body {
         Box::new(Self { pool: None, span, source, len: 0, ticket: Ticket::NONE })
     }
 
-    /// Makes it keep its pool alive.
+    /// Makes it keep its pool alive, which one that comes from another thread does already.
     pub fn of(mut self: Box<Self>, pool: &Arc<Shared>) -> Box<Self> {
-        self.pool = Some(Arc::clone(pool));
+        self.pool.get_or_insert_with(|| Arc::clone(pool));
         self
     }
 

@@ -12,9 +12,11 @@
 #[cfg(target_os = "linux")]
 mod arena;
 mod block;
+mod central;
 pub mod cleanup;
 mod clock;
 mod compaction;
+mod depot;
 mod error;
 mod export;
 mod host;

@@ -6,17 +6,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 use super::block::{Body, Source, dangling};
-use super::large::{Fit, Fragmentation, Growth, Large, Span};
+use super::central::Central;
+use super::large::{Fit, Fragmentation, Growth};
 use super::latch::Latched;
 use super::movable::Registry;
 use super::record::Owner;
 use super::shelf::SHELF_MAX;
 use super::small::{
-    Bins, Bodies, QUANTUM, SMALL_MAX, Slabs, ThreadCache, batch, class_len, class_of, slab_len,
-    thread_number, with_last, with_local,
+    Bins, Bodies, QUANTUM, SMALL_MAX, ThreadCache, batch, class_of, thread_number, with_last, with_local,
 };
 use super::snapshot::Snapshot;
-use super::stats::{Counts, Meter};
+use super::stats::Meter;
 use super::sync::{AtomicBool, Mutex, MutexGuard};
 use super::trace::Change;
 use super::tracker::{Ticket, Tracker, Tracking};
@@ -57,19 +57,10 @@ pub(super) struct Shared {
     central: Mutex<Central>,
 }
 
-/// Everything that is not in a thread's cache; on lines of its own, for it is written more often than what lies beside it.
-#[repr(align(128))]
-pub(super) struct Central {
-    pub large: Large,
-    slabs: Slabs,
-    counts: Counts,
-}
-
 impl HybridMemoryPool {
     /// A pool over an allocator, without a budget.
     pub fn new(raw: Arc<dyn RawAlloc>) -> Self {
-        let central =
-            Central { large: Large::new(Arc::clone(&raw)), slabs: Slabs::new(), counts: Counts::default() };
+        let central = Central::new(&raw);
         let shared = Arc::new(Shared {
             align: raw.alignment().max(QUANTUM),
             granule: central.large.granule,
@@ -312,7 +303,7 @@ fn keep(cache: &ThreadCache, body: Box<Body>) -> Option<Box<Body>> {
     let pool = body.pool();
     let shed = bins.make_room(class, &pool.meter);
     if !shed.is_empty() {
-        pool.central().put_all(shed);
+        pool.central().store(class, shed);
     }
     bins.push(class, body)
 }
@@ -325,7 +316,7 @@ fn keep_large(bins: &mut Bins, body: Box<Body>) -> Option<Box<Body>> {
     bins.tide.sub(body.span.len, &body.pool().meter);
     let shed = bins.put_large(body);
     if let Some(pool) = shed.first().map(|body| Arc::clone(body.pool())) {
-        pool.central().put_all(shed);
+        pool.central().store_large(shed);
     }
     None
 }
@@ -411,9 +402,9 @@ impl Shared {
         {
             return Ok(body);
         }
-        let span = self.with_reclaim(|central, fit| central.take_large(bytes, fit))?;
-        self.count(span.len);
-        Ok(Body::new(span, Source::Region).of(self))
+        let body = self.with_reclaim(|central, fit| central.take_large(bytes, fit))?;
+        self.count(body.span.len);
+        Ok(body.of(self))
     }
 
     /// Counts bytes that were taken elsewhere than from a cache, with those that this thread has not told: around a large block the peaks
@@ -444,13 +435,16 @@ impl Shared {
         released + self.gather(Bins::drain).with_unused_slabs().release(bytes - released)
     }
 
-    /// Brings what `drain` takes from every cache back to the slabs and regions. The caches' list stays locked meanwhile: a thread that
-    /// reclaims waits instead of being refused.
+    /// Brings what `drain` takes from every cache, and what is on its way from one to another, back to the slabs and regions. All caches stay
+    /// locked until these are: what is gathered can then be had, and no thread fetches it in between. The caches' list stays locked meanwhile:
+    /// a thread that reclaims waits instead of being refused.
     fn gather(&self, drain: impl Fn(&mut Bins) -> Bodies) -> MutexGuard<'_, Central> {
         let caches = self.caches();
-        let blocks: Bodies = caches.iter().flat_map(|cache| drain(&mut cache.lock())).collect();
+        let mut bins: Vec<_> = caches.iter().map(|cache| cache.lock()).collect();
+        let blocks = bins.iter_mut().flat_map(|bins| drain(bins)).collect();
         let mut central = self.central();
         central.put_all(blocks);
+        central.put_stored();
         central
     }
 
@@ -462,8 +456,9 @@ impl Shared {
         }
         match self.watched(self.gather(Bins::drain_large), |central| attempt(central, Fit::Preferred)) {
             Err(MemoryError::OutOfMemory { .. } | MemoryError::Refused { .. }) => {
-                self.trim(usize::MAX);
-                self.watched(self.central(), |central| attempt(central, Fit::Any))
+                let mut central = self.gather(Bins::drain);
+                central.with_unused_slabs().release(usize::MAX);
+                self.watched(central, |central| attempt(central, Fit::Any))
             }
             done => done,
         }
@@ -493,59 +488,5 @@ impl Shared {
         let mut central = self.central();
         central.counts.add(&std::mem::take(&mut bins.counts));
         central.put_all(bins.drain());
-    }
-}
-
-impl Central {
-    /// The regions, after slabs that nobody uses came back to them.
-    fn with_unused_slabs(&mut self) -> &mut Large {
-        self.slabs.drain_unused().into_iter().for_each(|slab| self.large.put(slab));
-        &mut self.large
-    }
-
-    /// Up to `count` blocks of the class: one for the caller, the rest for its cache.
-    fn take_small(&mut self, class: usize, count: usize, fit: Fit) -> Result<(Box<Body>, Bodies)> {
-        let mut cached = true;
-        let body = match self.slabs.take(class) {
-            Some(body) => body,
-            None => {
-                cached = self.add_slab(class, fit)?;
-                self.slabs.take(class).expect("a new slab has a free block")
-            }
-        };
-        self.counts.allocated(cached);
-        Ok((body, (1..count).map_while(|_| self.slabs.take(class)).collect()))
-    }
-
-    /// Makes a slab, of a single block where memory is scarce; returns whether it came without a system call.
-    fn add_slab(&mut self, class: usize, fit: Fit) -> Result<bool> {
-        let bytes = match fit {
-            Fit::Held | Fit::Preferred => slab_len(class),
-            Fit::Any => class_len(class),
-        };
-        let (span, cached) = self.large.take(bytes, fit)?;
-        self.slabs.add(class, span);
-        Ok(cached)
-    }
-
-    fn put_all(&mut self, blocks: Bodies) {
-        blocks.into_iter().for_each(|body| self.put(body));
-    }
-
-    /// Takes back a block that is in no cache.
-    fn put(&mut self, body: Box<Body>) {
-        let free = match body.source {
-            Source::Slab(_) => self.slabs.put(body),
-            Source::Region | Source::Empty => Some(body.span),
-        };
-        if let Some(span) = free {
-            self.large.put(span);
-        }
-    }
-
-    fn take_large(&mut self, bytes: usize, fit: Fit) -> Result<Span> {
-        let (span, cached) = self.large.take(bytes, fit)?;
-        self.counts.allocated(cached);
-        Ok(span)
     }
 }

@@ -1,13 +1,14 @@
-//! Large blocks that a thread keeps: steps of a model ask for the same sizes again, and find them here without waiting for other threads.
+//! Large blocks that a thread keeps: steps of a model ask for the same sizes again, and find them here without waiting for other threads. The
+//! [depot](super::depot) keeps those that threads have no room for in the same way.
 
 use super::block::Body;
 use super::small::Bodies;
 
 /// The largest block that is kept.
 pub(super) const SHELF_MAX: usize = 4 << 20;
-/// Most bytes, and most blocks, that are kept: as many as a step of training a small model leaves.
+/// Most bytes, and most blocks, that are kept: as many as a step of training a small model leaves, or so few that loom sees them exchanged.
 const SHELF_BYTES: usize = 16 * SHELF_MAX;
-const SHELF_BLOCKS: usize = 512;
+const SHELF_BLOCKS: usize = if cfg!(loom) { 2 } else { 512 };
 
 /// Blocks from regions that are not in use. They are not merged with their neighbours before they leave, which they do before the pool
 /// asks the system for more.

@@ -2,7 +2,7 @@
 
 use std::array;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ptr;
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -20,14 +20,14 @@ pub(super) const SMALL_MAX: usize = 64 << 10;
 /// Every class is a multiple of this.
 pub(super) const QUANTUM: usize = 64;
 /// Number of classes.
-const CLASSES: usize = 64;
+pub(super) const CLASSES: usize = 64;
 
 /// Usual size of a slab; one of a big class holds at least `SLAB_SLOTS`.
 const SLAB: usize = 64 << 10;
 const SLAB_SLOTS: usize = 4;
 
-/// Most bytes, and most blocks, of one class that a thread keeps.
-const CACHE_BYTES: usize = 128 << 10;
+/// Most bytes, and most blocks, of one class that a thread keeps; less under loom, which has to see them exchanged.
+const CACHE_BYTES: usize = if cfg!(loom) { 128 << 10 } else { 1 << 20 };
 const CACHE_BLOCKS: usize = 64;
 
 /// The smallest class that holds `bytes` (1..=`SMALL_MAX`).
@@ -65,7 +65,7 @@ pub(super) fn slab_len(class: usize) -> usize {
     SLAB.max(SLAB_SLOTS * class_len(class))
 }
 
-/// Blocks of the class that a thread keeps; it trades half of them with the slabs at a time.
+/// Blocks of the class that a thread keeps; it gives and fetches half of them at a time.
 fn cache_limit(class: usize) -> usize {
     (CACHE_BYTES / class_len(class)).clamp(2, CACHE_BLOCKS)
 }
@@ -112,28 +112,33 @@ impl Slab {
 
 /// All slabs of a pool.
 pub(super) struct Slabs {
-    slabs: BTreeMap<usize, Slab>,
+    /// By number; `None` where one was taken out.
+    slabs: Vec<Option<Slab>>,
     /// For each class, the slabs with a free block.
     partial: [BTreeSet<usize>; CLASSES],
-    next_slab: usize,
+    /// Numbers that are free again.
+    vacant: BTreeSet<usize>,
 }
 
 impl Slabs {
     pub fn new() -> Self {
-        Self { slabs: BTreeMap::new(), partial: [const { BTreeSet::new() }; CLASSES], next_slab: 0 }
+        Self { slabs: Vec::new(), partial: [const { BTreeSet::new() }; CLASSES], vacant: BTreeSet::new() }
     }
 
     /// Makes `span` a slab of the class.
     pub fn add(&mut self, class: usize, span: Span) {
-        self.partial[class].insert(self.next_slab);
-        self.slabs.insert(self.next_slab, Slab { span, class, free: Vec::new(), begun: 0 });
-        self.next_slab += 1;
+        let id = self.vacant.pop_first().unwrap_or_else(|| {
+            self.slabs.push(None);
+            self.slabs.len() - 1
+        });
+        self.partial[class].insert(id);
+        self.slabs[id] = Some(Slab { span, class, free: Vec::new(), begun: 0 });
     }
 
-    /// A free block of the class, from the oldest slab that has one.
+    /// A free block of the class, from the first slab that has one.
     pub fn take(&mut self, class: usize) -> Option<Box<Body>> {
         let home = *self.partial[class].first()?;
-        let slab = self.slabs.get_mut(&home).expect("partial lists name existing slabs");
+        let slab = self.slabs[home].as_mut().expect("partial lists name existing slabs");
         let body = slab.take(home).expect("partial lists name slabs with free blocks");
         if slab.is_empty() {
             self.partial[class].remove(&home);
@@ -145,24 +150,27 @@ impl Slabs {
     /// with.
     pub fn put(&mut self, mut body: Box<Body>) -> Option<Span> {
         let home = body.span.home;
-        let slab = self.slabs.get_mut(&home).expect("a slab is held until its blocks are back");
+        let slab = self.slabs[home].as_mut().expect("a slab is held until its blocks are back");
         let class = slab.class;
+        if slab.is_empty() {
+            self.partial[class].insert(home);
+        }
         body.leave();
         slab.free.push(body);
-        self.partial[class].insert(home);
         (slab.is_unused() && self.partial[class].len() > 1).then(|| self.remove(home))
     }
 
     /// Takes out every slab of which nothing is in use.
     pub fn drain_unused(&mut self) -> Vec<Span> {
-        let unused: Vec<usize> =
-            self.slabs.iter().filter(|(_, slab)| slab.is_unused()).map(|(&id, _)| id).collect();
+        let is_unused = |slab: &Option<Slab>| slab.as_ref().is_some_and(Slab::is_unused);
+        let unused: Vec<usize> = (0..self.slabs.len()).filter(|&id| is_unused(&self.slabs[id])).collect();
         unused.into_iter().map(|id| self.remove(id)).collect()
     }
 
     fn remove(&mut self, id: usize) -> Span {
-        let slab = self.slabs.remove(&id).expect("callers name existing slabs");
+        let slab = self.slabs[id].take().expect("callers name existing slabs");
         self.partial[slab.class].remove(&id);
+        self.vacant.insert(id);
         slab.span
     }
 }
