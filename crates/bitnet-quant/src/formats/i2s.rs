@@ -90,6 +90,25 @@ fn unpack_long(bytes: &[u8], codes: &mut [i8], run: usize) {
 }
 
 fn pack_runs(codes: &[i8], bytes: &mut [u8], run: usize) {
+    match run {
+        32 => pack_fixed::<32>(codes, bytes),
+        16 => pack_fixed::<16>(codes, bytes),
+        _ => pack_long(codes, bytes, run),
+    }
+}
+
+/// Runs of a length that the compiler knows, which it makes vectors of.
+fn pack_fixed<const RUN: usize>(codes: &[i8], bytes: &mut [u8]) {
+    for (bytes, codes) in bytes.as_chunks_mut::<RUN>().0.iter_mut().zip(codes.chunks_exact(4 * RUN)) {
+        *bytes = [0; RUN];
+        for (quarter, codes) in codes.as_chunks::<RUN>().0.iter().enumerate() {
+            let shift = 6 - 2 * quarter;
+            bytes.iter_mut().zip(codes).for_each(|(byte, &code)| *byte |= ((code + 1) as u8) << shift);
+        }
+    }
+}
+
+fn pack_long(codes: &[i8], bytes: &mut [u8], run: usize) {
     for (bytes, codes) in bytes.chunks_exact_mut(run).zip(codes.chunks_exact(4 * run)) {
         let (first, second) = codes.split_at(2 * run);
         let ((a, b), (c, d)) = (first.split_at(run), second.split_at(run));

@@ -17,8 +17,8 @@ pub struct Iq2Bn;
 const FORMAT: Format = Format::Iq2Bn;
 
 fn unpack_codes(bytes: &[u8], codes: &mut [i8]) {
-    for (bytes, codes) in bytes.chunks_exact(16).zip(codes.chunks_exact_mut(64)) {
-        for (quarter, codes) in codes.chunks_exact_mut(16).enumerate() {
+    for (bytes, codes) in bytes.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<64>().0) {
+        for (quarter, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             for (code, byte) in codes.iter_mut().zip(bytes) {
                 *code = (byte >> (2 * quarter) & 3) as i8 - 1;
             }
@@ -27,12 +27,12 @@ fn unpack_codes(bytes: &[u8], codes: &mut [i8]) {
 }
 
 fn pack_codes(codes: &[i8], bytes: &mut [u8]) {
-    for (bytes, codes) in bytes.chunks_exact_mut(16).zip(codes.chunks_exact(64)) {
-        for (quarter, codes) in codes.chunks_exact(16).enumerate() {
-            for (byte, code) in bytes.iter_mut().zip(codes) {
-                *byte |= ((code + 1) as u8) << (2 * quarter);
-            }
-        }
+    for (bytes, codes) in bytes.as_chunks_mut::<16>().0.iter_mut().zip(codes.chunks_exact(64)) {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|quarter| codes.as_chunks::<16>().0[quarter]);
+        *bytes = std::array::from_fn(|p| {
+            let field = |code: i8, quarter: usize| ((code + 1) as u8) << (2 * quarter);
+            field(a[p], 0) | field(b[p], 1) | field(c[p], 2) | field(d[p], 3)
+        });
     }
 }
 

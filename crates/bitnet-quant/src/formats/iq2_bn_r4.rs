@@ -5,7 +5,7 @@
 //!            row k, columns 16 l + i, + 4, + 8, + 12, in bits 0-1, 2-3, 4-5, 6-7
 //! ```
 
-use super::{finite, iq2_bn::row_scale, refuse_threes};
+use super::{codes_of, fields, finite, iq2_bn::row_scale, refuse_threes};
 use crate::{
     Error, Format, Result, Scales, Ternary,
     format::{Codec, expect},
@@ -17,10 +17,9 @@ pub struct Iq2BnR4;
 const FORMAT: Format = Format::Iq2BnR4;
 const ROWS: usize = 4;
 
-/// Row of the four, and column in a block, of the value in field `j` of byte `b`.
-fn place(b: usize, j: usize) -> (usize, usize) {
-    let (l, k, i) = (b / 16, b / 4 % 4, b % 4);
-    (k, 16 * l + 4 * j + i)
+/// Row of the four, and first column in a block, of the fields in word `w`; the next fields of its bytes are four columns on.
+fn place(w: usize) -> (usize, usize) {
+    (w % 4, 16 * (w / 4))
 }
 
 impl Codec for Iq2BnR4 {
@@ -58,11 +57,12 @@ impl Codec for Iq2BnR4 {
                 scales.push(finite(FORMAT, scales.len(), f32::from_le_bytes(*scale))?);
             }
             refuse_threes(FORMAT, packed)?;
-            for (block, bytes) in packed.chunks_exact(64).enumerate() {
-                for (b, byte) in bytes.iter().enumerate() {
-                    for j in 0..4 {
-                        let (row, col) = place(b, j);
-                        codes[row * cols + 64 * block + col] = (byte >> (2 * j) & 3) as i8 - 1;
+            for (block, bytes) in packed.as_chunks::<64>().0.iter().enumerate() {
+                for (w, &word) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                    let (row, col) = place(w);
+                    let codes = &mut codes[row * cols + 64 * block + col..][..16];
+                    for (j, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                        *codes = codes_of(u32::from_le_bytes(word) >> (2 * j));
                     }
                 }
             }
@@ -79,12 +79,12 @@ impl Codec for Iq2BnR4 {
             for (k, scale) in head.as_chunks_mut::<4>().0.iter_mut().enumerate() {
                 *scale = row_scale(FORMAT, matrix, ROWS * four + k)?.to_le_bytes();
             }
-            for (block, bytes) in packed.chunks_exact_mut(64).enumerate() {
-                for (b, byte) in bytes.iter_mut().enumerate() {
-                    for j in 0..4 {
-                        let (row, col) = place(b, j);
-                        *byte |= ((codes[row * cols + 64 * block + col] + 1) as u8) << (2 * j);
-                    }
+            for (block, bytes) in packed.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+                for (w, word) in bytes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                    let (row, col) = place(w);
+                    let codes = codes[row * cols + 64 * block + col..][..16].as_chunks::<4>().0;
+                    let shifted = codes.iter().enumerate().map(|(j, codes)| fields(codes) << (2 * j));
+                    *word = shifted.fold(0, |all, fields| all | fields).to_le_bytes();
                 }
             }
         }

@@ -28,6 +28,19 @@ fn has_three(byte: u8) -> bool {
     byte & (byte >> 1) & 0x55 != 0
 }
 
+/// Four codes of -1, 0 and 1 as fields of 0, 1 and 2, one in every byte of a word.
+fn fields(codes: &[i8; 4]) -> u32 {
+    let codes = u32::from_le_bytes(codes.map(i8::cast_unsigned));
+    // No byte carries into the next: the highest bit of each is added apart.
+    ((codes & 0x7f7f_7f7f) + 0x0101_0101) ^ (codes & 0x8080_8080)
+}
+
+/// The codes of four [fields], whose bytes may hold other bits above them.
+fn codes_of(fields: u32) -> [i8; 4] {
+    let codes = ((fields & 0x0303_0303 | 0x8080_8080) - 0x0101_0101) ^ 0x8080_8080;
+    codes.to_le_bytes().map(u8::cast_signed)
+}
+
 /// Refuses bytes with a field of 3 by the first of them.
 fn refuse_threes(format: Format, bytes: &[u8]) -> Result<()> {
     // Or-ing a chunk is many times faster than looking for a place that is nearly never there.

@@ -7,7 +7,7 @@
 //!
 //! The fields of these formats can also hold 3 for +2, which a ternary model never does: it is refused.
 
-use super::{groups::Blocks, has_three};
+use super::{codes_of, fields, groups::Blocks, has_three};
 use crate::Format;
 
 /// 64 values in 18 bytes.
@@ -22,19 +22,23 @@ const fn blocks(format: Format, name: &'static str, len: usize) -> Blocks {
 }
 
 fn unpack(block: &[u8], codes: &mut [i8]) -> Result<(), usize> {
-    for (i, (&byte, codes)) in block[2..].iter().zip(codes.as_chunks_mut::<4>().0).enumerate() {
-        if has_three(byte) {
-            return Err(2 + i);
-        }
-        *codes = std::array::from_fn(|j| (byte >> (2 * j) & 3) as i8 - 1);
+    let bytes = &block[2..];
+    for (&byte, codes) in bytes.iter().zip(codes.as_chunks_mut::<4>().0) {
+        let x = u32::from(byte);
+        *codes = codes_of(x | x << 6 | x << 12 | x << 18);
     }
-    Ok(())
+    let any = bytes.iter().fold(0, |any, byte| any | (byte & byte >> 1)) & 0x55;
+    if any == 0 {
+        Ok(())
+    } else {
+        Err(2 + bytes.iter().position(|&byte| has_three(byte)).unwrap_or_default())
+    }
 }
 
 fn pack(codes: &[i8], block: &mut [u8]) {
     for (byte, codes) in block[2..].iter_mut().zip(codes.as_chunks::<4>().0) {
-        let field = |j: usize| ((codes[j] + 1) as u8) << (2 * j);
-        *byte = field(0) | field(1) | field(2) | field(3);
+        let x = fields(codes);
+        *byte = (x | x >> 6 | x >> 12 | x >> 18) as u8;
     }
 }
 
