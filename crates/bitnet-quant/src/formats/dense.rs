@@ -27,6 +27,16 @@ pub trait Dense: Sync {
 /// is a vector everywhere.
 pub(super) const SHIFT: f32 = 12_582_912.0;
 
+/// As [`f32::round`], half away from zero, of a number below 2^22; a vector everywhere too.
+#[inline(always)]
+pub(super) fn round(x: f32) -> f32 {
+    // The largest number below a half: with a half itself, the one before 0.5 would become 1.
+    let raised = x.abs() + 0.499_999_97;
+    let nearest = (raised + SHIFT) - SHIFT;
+    let below = if nearest > raised { nearest - 1.0 } else { nearest };
+    below.copysign(x)
+}
+
 /// The byte of an integer between -128 and 127; of what is not a number, 0.
 #[inline(always)]
 pub(super) fn byte(x: f32) -> u8 {
@@ -94,4 +104,20 @@ pub fn quantize_row<D: Dense>(row: &[f32], out: &mut [u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_rounded_away_from_zero() {
+        let halves = (0..1000u16).map(|i| 0.5 * f32::from(i));
+        let near = halves.flat_map(|half| [half.next_down(), half, half.next_up()]);
+        let others = (0..500f32.to_bits()).step_by(10_007).map(f32::from_bits);
+        for x in near.chain(others).flat_map(|x| [x, -x]) {
+            assert_eq!(round(x).to_bits(), x.round().to_bits(), "{x:e}");
+        }
+        assert!(round(f32::NAN).is_nan());
+    }
 }

@@ -5,7 +5,7 @@
 //! byte 2..34  i8 codes; value = code * scale
 //! ```
 
-use super::dense::{Dense, byte};
+use super::dense::{Dense, byte, round};
 use crate::Format;
 use half::f16;
 
@@ -38,7 +38,7 @@ impl Dense for Q8_0 {
         let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
         block[..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
         for (code, x) in block[2..].iter_mut().zip(values) {
-            *code = byte((x * inverse).round().clamp(-128.0, 127.0));
+            *code = byte(round(x * inverse).clamp(-128.0, 127.0));
         }
         true
     }
