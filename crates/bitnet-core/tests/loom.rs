@@ -355,16 +355,25 @@ fn what_is_cached_is_reclaimed_for_two_threads_at_once() {
     });
 }
 
-/// A slab of four, of which a thread fetches two at a time.
-#[test]
-fn what_another_thread_fetches_is_not_lost_meanwhile() {
-    explore(|| {
-        let here = Fixture::with_budget(4 * SMALL / 2);
-        let there = here.spawn(|there| there.write(SMALL / 2));
-        let blocks = [(); 3].map(|()| here.write(SMALL / 2));
+/// A slab of four, of which a thread fetches two, or all, at a time.
+fn fetch_beside_another(bytes: usize) {
+    explore(move || {
+        let here = Fixture::with_budget(4 * bytes);
+        let there = here.spawn(move |there| there.write(bytes));
+        let blocks = [(); 3].map(|()| here.write(bytes));
         drop((blocks, there.join().unwrap()));
         here.settle(4);
     });
+}
+
+#[test]
+fn what_another_thread_fetches_is_not_lost_meanwhile() {
+    fetch_beside_another(SMALL / 2);
+}
+
+#[test]
+fn what_is_reclaimed_is_not_fetched_by_another_thread_first() {
+    fetch_beside_another(SMALL / 4);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! [`HybridMemoryPool`] keeps what is freed and hands it out again. Blocks of up to 64 KiB come from size classes with a
 //! cache for every thread, larger ones from the best fitting free run of the regions held, split on allocation and merged with
-//! their neighbours on release, once they leave the thread that freed them: it keeps some for the next request of the same
-//! size. [`RawAlloc`] is all that a device owes it. Memory is reached through [`Block`]s, which return on drop, so that a
+//! their neighbours on release, once no thread keeps them for the next request of the same size. What one thread has no room
+//! for waits for others. [`RawAlloc`] is all that a device owes it. Memory is reached through [`Block`]s, which return on drop, so that a
 //! double free, a use after free or a block in the wrong pool cannot be written in safe code.
 //!
 //! A pool can be looked into: [`Tracking`] says how much it remembers, [`Snapshot`] is what it remembered, and [`patterns`]
