@@ -1,5 +1,7 @@
 //! Blocks that threads keep, and those that they pass on.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::sync::{Barrier, mpsc};
 use std::thread;
 
