@@ -63,8 +63,8 @@ fn what_one_thread_frees_another_takes() {
         let asked = pool.stats().system_allocs;
         drop(many(&pool));
         let stats = pool.stats();
-        assert_eq!((stats.system_allocs, stats.hits + stats.misses, stats.live), (asked, 320, 0));
         end.wait();
+        assert_eq!((stats.system_allocs, stats.hits + stats.misses, stats.live), (asked, 320, 0));
     });
     pool.trim(usize::MAX);
     assert_eq!(pool.stats().cached, 0);

@@ -207,7 +207,7 @@ pub(super) struct Bins {
 
 /// A thread's blocks of one class, the oldest first.
 struct Bin {
-    /// As many places as `limit`, once there was a block.
+    /// Has `limit` places once there was no room for one.
     blocks: Bodies,
     limit: u32,
     /// Bytes of a block.
