@@ -1,5 +1,5 @@
 //! Times the kernels against what the machine can do: `cargo run --release -p bitnet-core --example kernels [threads] [tier]
-//! [group]`, where a group is `bit_matmul`, `matmul_t`, `attention` or `rows`.
+//! [group]`, where a group is `bit_matmul`, `screen`, `matmul_t`, `attention` or `rows`.
 //!
 //! Few tokens are given as a share of the read bandwidth, many as a share of the integer peak. The ceiling is measured between
 //! the passes of the kernel, because on a shared machine it changes from second to second.
@@ -9,6 +9,7 @@ use bitnet_core::cpu::kernels::{Kernels, MatmulT};
 use bitnet_core::cpu::threads::Threads;
 use bitnet_core::ops::bit_matmul::{CodeRows, TernaryRows};
 use bitnet_core::ops::cache::{BLOCK_LEN, CacheType, KvLayer, KvShape};
+use bitnet_core::ops::screen::ArrangedTokens;
 use bitnet_core::ops::{PagedSpan, attention as attention_op, kv_store};
 use bitnet_core::{DType, Device, Result, Tensor};
 use std::hint::black_box;
@@ -58,12 +59,13 @@ impl Bench {
     }
 
     fn ternary(&self, tokens: usize, cols: usize) {
-        let decode = tokens <= 8;
-        let rows = if decode { STREAM * 4 / cols / 8 * 8 } else { 2560 };
+        let rows = if tokens <= 8 { STREAM * 4 / cols / 8 * 8 } else { 2560 };
         let bytes = vec![0x46u8; rows * cols / 4];
-        let codes: Vec<i8> = (0..tokens * cols).map(|i| (i * 37) as i8).collect();
+        let codes: Vec<i8> = (0..tokens * cols + 63).map(|i| (i * 37) as i8).collect();
+        // Aligned as a tensor is.
+        let codes = &codes[codes.as_ptr().align_offset(64)..][..tokens * cols];
         let (factors, sums) = (vec![2.0; tokens], vec![1; tokens]);
-        let x = CodeRows { codes: &codes, scales: &factors, sums: &sums };
+        let x = CodeRows { codes, scales: &factors, sums: &sums };
         let mut y = vec![0.0; tokens * rows];
         let pass = || {
             self.threads.for_each_columns(&mut y, rows, 8, |mut y| {
@@ -76,12 +78,40 @@ impl Bench {
             });
         };
         let what = format!("bit_matmul, {tokens} tokens, {cols} columns");
-        if decode {
+        if tokens <= 2 {
             self.bytes(&what, bytes.len(), pass)
         } else {
             self.macs(&what, tokens * rows * cols, pass)
         }
         black_box(&y);
+    }
+
+    /// The rows of a large head in int8.
+    fn screen(&self, tokens: usize) {
+        let cols = 2560;
+        let rows = STREAM / cols / 4 * 4;
+        let weight = vec![0x21i8; rows * cols];
+        let codes: Vec<i16> = (0..tokens * cols).map(|i| (i * 37 % 9999) as i16).collect();
+        let mut arranged = vec![0; codes.len()];
+        let lacking = vec![0; tokens];
+        for (x, to) in codes.chunks(cols).zip(arranged.chunks_mut(cols)) {
+            (self.kernels.arrange_codes)(x, to);
+        }
+        let x = ArrangedTokens { codes: &arranged, lacking: &lacking };
+        let mut sums = vec![0i64; rows * tokens];
+        let pass = || {
+            self.threads.for_each_chunk_mut(&mut sums, 64 * tokens, |i, sums| {
+                let rows = &weight[i * 64 * cols..][..sums.len() / tokens * cols];
+                (self.kernels.screen_dots)(rows, x, sums);
+            });
+        };
+        let what = format!("screen, {tokens} tokens");
+        if tokens == 1 {
+            self.bytes(&what, weight.len(), pass);
+        } else {
+            self.macs(&what, tokens * rows * cols, pass);
+        }
+        black_box(&sums);
     }
 
     fn dense(&self, name: &str, kernel: MatmulT, tokens: usize, bytes_of_256: usize) {
@@ -167,6 +197,12 @@ fn ternary(bench: &Bench) {
     }
 }
 
+fn screen(bench: &Bench) {
+    for tokens in [1, 2, 3, 4, 8] {
+        bench.screen(tokens);
+    }
+}
+
 fn dense(bench: &Bench) {
     let k = bench.kernels;
     for tokens in [1, 2, 4, 64] {
@@ -188,8 +224,13 @@ fn attention(bench: &Bench) {
 
 type Group = (&'static str, fn(&Bench));
 
-const GROUPS: [Group; 4] =
-    [("bit_matmul", ternary), ("matmul_t", dense), ("attention", attention), ("rows", Bench::rows)];
+const GROUPS: [Group; 5] = [
+    ("bit_matmul", ternary),
+    ("screen", screen),
+    ("matmul_t", dense),
+    ("attention", attention),
+    ("rows", Bench::rows),
+];
 
 fn main() {
     let mut arguments = std::env::args().skip(1);

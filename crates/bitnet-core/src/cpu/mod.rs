@@ -26,7 +26,6 @@ mod neon_dotprod;
 #[cfg(target_arch = "aarch64")]
 mod neon_i8mm;
 #[cfg(target_arch = "x86_64")]
-mod panel;
 pub mod partition;
 mod rows;
 mod screen;

@@ -1,11 +1,9 @@
 //! Ternary product with `maddubs`, which adds two products in 16 bits.
 #![expect(clippy::needless_range_loop, reason = "the indices of a tile run over several arrays at once")]
 
-use super::panel::Avx2;
-use crate::cpu::panel;
 use crate::cpu::partition::ColumnsMut;
-use crate::ops::bit_matmul::{BLOCK_BYTES, BLOCK_LEN, CodeRows, TernaryRows, even, of_len, tiles};
-use std::arch::x86_64::*;
+use crate::ops::bit_matmul::{BLOCK_BYTES, BLOCK_LEN, CodeRows, TernaryRows, even, of_len};
+use std::arch::{asm, x86_64::*};
 use std::ops::Range;
 
 /// Rows of a tile of one or two tokens.
@@ -14,61 +12,100 @@ const ROWS: usize = 4;
 /// Most tokens of a tile of one row.
 const TOKENS: usize = 8;
 
-/// Blocks that fit in 16-bit sums: four pairs of products a block, each at most 2 * 2 * 128.
-pub(super) const BLOCKS_IN_16_BITS: usize = 16;
+/// Rows that all tokens pass before the next: they and those that are asked for meanwhile stay in the second cache.
+const GROUP: usize = 64;
+
+/// Blocks that fit in 16-bit sums: four pairs of products a block, each at most 2 * 2 * 128. So much of eight tokens is half of the first
+/// cache.
+const BLOCKS_IN_16_BITS: usize = 16;
 
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
-    let (tokens, blocks) = (x.tokens(), x.blocks());
-    if tokens >= panel::MANY && blocks > 0 {
-        return panel::multiply(&Avx2, weight, x, y);
+    let (tokens, rows) = (x.tokens(), y.range().len());
+    match tokens {
+        0 => return,
+        1 => return (0..rows).step_by(ROWS).for_each(|row| tile::<1>(weight, x, row, y)),
+        2 => return (0..rows).step_by(ROWS).for_each(|row| tile::<2>(weight, x, row, y)),
+        _ => {}
     }
-    if tokens <= 2 {
-        for row in (0..y.range().len()).step_by(ROWS) {
-            match tokens {
-                0 => {}
-                1 => tile::<ROWS, 1>(weight, x, row, 0, blocks, y),
-                _ => tile::<ROWS, 2>(weight, x, row, 0, blocks, y),
+    let each = even(tokens, TOKENS);
+    for first in (0..rows).step_by(GROUP) {
+        let rows = first..rows.min(first + GROUP);
+        for token in (0..tokens).step_by(each) {
+            let rows = rows.clone();
+            match each.min(tokens - token) {
+                1 => group::<1>(weight, x, rows, token, y),
+                2 => group::<2>(weight, x, rows, token, y),
+                3 => group::<3>(weight, x, rows, token, y),
+                4 => group::<4>(weight, x, rows, token, y),
+                5 => group::<5>(weight, x, rows, token, y),
+                6 => group::<6>(weight, x, rows, token, y),
+                7 => group::<7>(weight, x, rows, token, y),
+                _ => group::<TOKENS>(weight, x, rows, token, y),
             }
         }
-        return;
     }
-    let most = tokens_in_cache(blocks).clamp(4, TOKENS);
-    let each = even(tokens, most);
-    for (row, token) in tiles(y.range().len(), 1, tokens, each) {
-        match each.min(tokens - token) {
-            1 => tile::<1, 1>(weight, x, row, token, blocks, y),
-            2 => tile::<1, 2>(weight, x, row, token, blocks, y),
-            3 => tile::<1, 3>(weight, x, row, token, blocks, y),
-            4 => tile::<1, 4>(weight, x, row, token, blocks, y),
-            5 => tile::<1, 5>(weight, x, row, token, blocks, y),
-            6 => tile::<1, 6>(weight, x, row, token, blocks, y),
-            7 => tile::<1, 7>(weight, x, row, token, blocks, y),
-            _ => tile::<1, TOKENS>(weight, x, row, token, blocks, y),
+}
+
+/// [`ROWS`] rows (fewer at the end) times all of `T` tokens.
+#[target_feature(enable = "avx2,f16c")]
+fn tile<const T: usize>(weight: TernaryRows<'_>, x: CodeRows<'_>, row: usize, y: &mut ColumnsMut<'_>) {
+    let blocks = x.blocks();
+    let (rows, tokens) = (weight.tile::<ROWS>(row, blocks), x.tile::<T>(0, blocks));
+    let next = weight.from(row + ROWS, blocks);
+    let mut sums = [[_mm256_setzero_si256(); ROWS]; T];
+    for part in parts(blocks, BLOCKS_IN_16_BITS) {
+        let next = &next[(part.start * ROWS * BLOCK_BYTES).min(next.len())..];
+        let short = short_sums::<_MM_HINT_T0, ROWS, T>(rows, tokens, part, next);
+        for t in 0..T {
+            for r in 0..ROWS {
+                sums[t][r] = _mm256_add_epi32(sums[t][r], widened(short[t][r]));
+            }
         }
     }
+    for t in 0..T {
+        write(x, t, sums[t], weight, row, y);
+    }
 }
 
-/// Tokens whose codes stay in the nearest cache beside the weights.
-fn tokens_in_cache(blocks: usize) -> usize {
-    (24 << 10) / (blocks * BLOCK_LEN).max(1)
-}
-
-/// `R` rows (fewer at the end) times `T` tokens.
+/// At most [`GROUP`] rows times `T` tokens, in parts of rows, so that those of the tokens stay in the first cache.
 #[target_feature(enable = "avx2,f16c")]
-fn tile<const R: usize, const T: usize>(
+fn group<const T: usize>(
     weight: TernaryRows<'_>,
     x: CodeRows<'_>,
-    row: usize,
+    rows: Range<usize>,
     token: usize,
-    blocks: usize,
     y: &mut ColumnsMut<'_>,
 ) {
-    let next = weight.from(row + ROWS, blocks);
-    let sums = sums::<R, T>(weight.tile(row, blocks), x.tile(token, blocks), blocks, next);
-    for t in 0..T {
-        write(x, token + t, sums[t], weight, row, y);
+    let blocks = x.blocks();
+    let tokens = x.tile::<T>(token, blocks);
+    let mut next = weight.from(rows.end, blocks);
+    let mut sums = [[0; TOKENS]; GROUP];
+    for part in parts(blocks, even(blocks, BLOCKS_IN_16_BITS)) {
+        for (row, sums) in rows.clone().zip(&mut sums) {
+            let short = short_sums::<_MM_HINT_T1, 1, T>(weight.tile(row, blocks), tokens, part.clone(), next);
+            next = &next[(part.len() * BLOCK_BYTES).min(next.len())..];
+            let mut wide = [_mm256_setzero_si256(); TOKENS];
+            for t in 0..T {
+                wide[t] = widened(short[t][0]);
+            }
+            for (sum, more) in sums.iter_mut().zip(eight_sums(wide)) {
+                *sum += more;
+            }
+        }
     }
+    let mut stored = [0; GROUP];
+    for t in 0..T {
+        for (stored, sums) in stored.iter_mut().zip(&sums) {
+            *stored = sums[t];
+        }
+        x.finish(token + t, &stored, &weight, rows.start, &mut y.row_mut(token + t)[rows.clone()]);
+    }
+}
+
+/// `0..blocks`, `each` at a time.
+fn parts(blocks: usize, each: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..blocks).step_by(each).map(move |start| start..blocks.min(start + each))
 }
 
 /// Writes the results of the rows of `weight` from `row` on, at most four.
@@ -89,32 +126,10 @@ pub(in crate::cpu) fn write<const R: usize>(
     x.finish(token, &row_sums(four), &weight, row, &mut y[..len]);
 }
 
-/// Sums over stored codes in 32 bits.
-#[target_feature(enable = "avx2,f16c")]
-fn sums<const R: usize, const T: usize>(
-    rows: [&[[u8; BLOCK_BYTES]]; R],
-    x: [&[[i8; BLOCK_LEN]]; T],
-    blocks: usize,
-    next: &[u8],
-) -> [[__m256i; R]; T] {
-    let ones = _mm256_set1_epi16(1);
-    let mut sums = [[_mm256_setzero_si256(); R]; T];
-    for start in (0..blocks).step_by(BLOCKS_IN_16_BITS) {
-        let end = (start + BLOCKS_IN_16_BITS).min(blocks);
-        let part = short_sums(rows, x, start..end, next);
-        for t in 0..T {
-            for r in 0..R {
-                sums[t][r] = _mm256_add_epi32(sums[t][r], _mm256_madd_epi16(part[t][r], ones));
-            }
-        }
-    }
-    sums
-}
-
-/// Sums over up to [`BLOCKS_IN_16_BITS`] blocks.
+/// Sums over stored codes of at most [`BLOCKS_IN_16_BITS`] blocks; asks for as much of `next`.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn short_sums<const R: usize, const T: usize>(
+fn short_sums<const HINT: i32, const R: usize, const T: usize>(
     rows: [&[[u8; BLOCK_BYTES]]; R],
     x: [&[[i8; BLOCK_LEN]]; T],
     blocks: Range<usize>,
@@ -122,20 +137,37 @@ fn short_sums<const R: usize, const T: usize>(
 ) -> [[__m256i; R]; T] {
     let (rows, x) = (of_len(rows, blocks.end), of_len(x, blocks.end));
     let mut sums = [[_mm256_setzero_si256(); R]; T];
-    for b in blocks {
-        prefetch::<_MM_HINT_T0>(next, R, b);
+    for b in blocks.clone() {
+        prefetch::<HINT>(next, R, b - blocks.start);
         for r in 0..R {
             let w = load(&rows[r][b]);
             for k in 0..4 {
                 let codes = quarter(w, k);
                 for t in 0..T {
                     let products = _mm256_maddubs_epi16(codes, load_codes(&x[t][b].as_chunks().0[k]));
-                    sums[t][r] = _mm256_add_epi16(sums[t][r], products);
+                    sums[t][r] = add_at_once(sums[t][r], products);
                 }
             }
         }
     }
     sums
+}
+
+/// `sum + products`, before anything is added to `products`: where the compiler adds products of several codes first, it runs out of registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_at_once(sum: __m256i, products: __m256i) -> __m256i {
+    let mut sum = _mm256_add_epi16(sum, products);
+    // SAFETY: it does nothing, to a register.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) sum, options(pure, nomem, nostack, preserves_flags)) };
+    sum
+}
+
+/// Sums of pairs in 32 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widened(sums: __m256i) -> __m256i {
+    _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
 }
 
 /// The `k`-th codes of bytes.
@@ -185,4 +217,34 @@ pub(in crate::cpu) fn row_sums([a, b, c, d]: [__m256i; 4]) -> [i32; 4] {
     // SAFETY: the array has the size of the store, which needs no alignment.
     unsafe { _mm_storeu_si128(sums.as_mut_ptr().cast(), total) };
     sums
+}
+
+/// Adds up each of eight registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn eight_sums([a, b, c, d, e, f, g, h]: [__m256i; 8]) -> [i32; 8] {
+    let low = sums_of_two(sums_of_four(a, b), sums_of_four(c, d));
+    let high = sums_of_two(sums_of_four(e, f), sums_of_four(g, h));
+    let total = _mm256_add_epi32(
+        _mm256_permute2x128_si256::<0x20>(low, high),
+        _mm256_permute2x128_si256::<0x31>(low, high),
+    );
+    let mut sums = [0; 8];
+    // SAFETY: the array has the size of the store, which needs no alignment.
+    unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), total) };
+    sums
+}
+
+/// In each half, sums of two of `a` and of two of `b`, in turns; faster than `hadd`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums_of_four(a: __m256i, b: __m256i) -> __m256i {
+    _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b))
+}
+
+/// In each half, the sum of both pairs of `a` and then that of `b`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums_of_two(a: __m256i, b: __m256i) -> __m256i {
+    _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b))
 }

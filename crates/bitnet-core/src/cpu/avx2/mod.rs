@@ -2,7 +2,6 @@
 
 pub(super) mod bit_matmul;
 pub(super) mod lanes;
-pub(super) mod panel;
 mod peak;
 pub(super) mod stream;
 pub(super) mod transpose;

@@ -1,14 +1,14 @@
 //! Ternary product with `dpbusd`, which adds four products in 32 bits.
 #![expect(clippy::needless_range_loop, reason = "the indices of a tile run over several arrays at once")]
 
-use crate::cpu::avx2::{
-    bit_matmul::{load, load_codes, prefetch, quarter, write},
-    panel::unpack,
-};
-use crate::cpu::panel::{self, Panel, Quarters, ROWS};
+use super::panel;
+use crate::cpu::avx2::bit_matmul::{load, load_codes, prefetch, quarter, write};
 use crate::cpu::partition::ColumnsMut;
 use crate::ops::bit_matmul::{BLOCK_BYTES, BLOCK_LEN, CodeRows, TernaryRows, even, of_len, tiles};
 use std::arch::x86_64::*;
+
+/// Rows of a tile of several tokens.
+const ROWS: usize = 2;
 
 /// Tokens of a tile of two rows.
 const TOKENS: usize = 5;
@@ -17,7 +17,7 @@ const TOKENS: usize = 5;
 pub(super) fn multiply(weight: TernaryRows<'_>, x: CodeRows<'_>, y: &mut ColumnsMut<'_>) {
     let (tokens, blocks) = (x.tokens(), x.blocks());
     if tokens >= panel::MANY && blocks > 0 {
-        return panel::multiply(&AvxVnni, weight, x, y);
+        return panel::multiply(weight, x, y);
     }
     if tokens == 1 {
         return (0..y.range().len()).step_by(4).for_each(|row| tile::<4, 1>(weight, x, row, 0, blocks, y));
@@ -75,55 +75,4 @@ fn sums<const R: usize, const T: usize>(
         }
     }
     sums
-}
-
-/// Proof that the processor has what `multiply` needs, which makes this.
-struct AvxVnni;
-
-impl Panel for AvxVnni {
-    const TOKENS: usize = 6;
-
-    fn unpack(&self, rows: [&[[u8; BLOCK_BYTES]]; ROWS], codes: &mut [Quarters]) {
-        // SAFETY: only `multiply` makes this.
-        unsafe { unpack(rows, codes) };
-    }
-
-    fn tile<const T: usize>(
-        &self,
-        codes: &[Quarters],
-        x: CodeRows<'_>,
-        token: usize,
-        weight: TernaryRows<'_>,
-        row: usize,
-        y: &mut ColumnsMut<'_>,
-    ) {
-        // SAFETY: only `multiply` makes this.
-        unsafe { panel_tile::<T>(codes, x, token, weight, row, y) };
-    }
-}
-
-/// Two unpacked rows (fewer at the end) times `T` tokens.
-#[target_feature(enable = "avx2,f16c,avxvnni")]
-fn panel_tile<const T: usize>(
-    codes: &[Quarters],
-    x: CodeRows<'_>,
-    token: usize,
-    weight: TernaryRows<'_>,
-    row: usize,
-    y: &mut ColumnsMut<'_>,
-) {
-    let tokens = of_len(x.quarters::<T>(token, x.blocks()), codes.len());
-    let mut sums = [[_mm256_setzero_si256(); ROWS]; T];
-    for (q, codes) in codes.iter().enumerate() {
-        let rows = [load(&codes.0[0]), load(&codes.0[1])];
-        for t in 0..T {
-            let x = load_codes(&tokens[t][q]);
-            for r in 0..ROWS {
-                sums[t][r] = _mm256_dpbusd_avx_epi32(sums[t][r], rows[r], x);
-            }
-        }
-    }
-    for t in 0..T {
-        write(x, token + t, sums[t], weight, row, y);
-    }
 }

@@ -1,6 +1,7 @@
 //! 256-bit vectors with the integer dot product of AVX-VNNI.
 
 mod bit_matmul;
+mod panel;
 mod peak;
 
 tier! {
