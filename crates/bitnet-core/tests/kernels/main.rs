@@ -311,7 +311,7 @@ fn ternary_products_of_long_rows_are_the_same_on_every_tier() {
     for blocks in [15, 16, 32, 33, 54, 128] {
         check_product(9, 7, blocks, || codes.bits() as i8, || ternary_byte(&mut weights));
     }
-    check_product(290, 40, 5, || codes.bits() as i8, || ternary_byte(&mut weights));
+    check_product(290, 40, 17, || codes.bits() as i8, || ternary_byte(&mut weights));
 }
 
 /// Products of random blocks of triples, every value of 16 bits among the words that `word` gives, with codes from `code`.
