@@ -200,11 +200,11 @@ def draw(path):
     for value in [20, 50, 100, 200, 500, 1000]:
         parts.append(f'<text x="{left - 8}" y="{y(value * 1e9) + 4:.1f}" text-anchor="end">{value}</text>')
         parts.append(f'<line x1="{left}" y1="{y(value * 1e9):.1f}" x2="{left + width}" y2="{y(value * 1e9):.1f}" stroke="#ddd"/>')
-    for number, ((content, rows), color) in enumerate(zip(receipts(), ["#0b62a4", "#c0392b", "#2e7d32", "#7b3fa0"], strict=False)):
+    labels = {}
+    for (content, rows), color in zip(receipts(), ["#0b62a4", "#c0392b", "#2e7d32", "#7b3fa0"], strict=False):
         products = rows["prefill 512"].work
         two = {name: row for name, row in rows.items() if "1 thread" not in name and "AVX2" not in name}
-        memory = statistics.median(row.limit for row in two.values() if row.ceiling == "read bandwidth")
-        peak = statistics.median(row.limit for row in two.values() if row.ceiling == "int8 peak")
+        memory, peak = rows[SCREENED].limit, rows["prefill 512"].limit
         line = [(low_x, memory * low_x), (peak / memory, peak), (high_x, peak)]
         points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in line)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
@@ -215,10 +215,13 @@ def draw(path):
             read = bytes_of_weights / tokens if tokens else row.work
             at, rate = products / read, row.rate * products
             label = {"prefill 512": "512 tokens", "prefill 16": "16 tokens", "decode, 8 sequences": "8 sequences"}.get(name)
-            if label and number == 0:
-                parts.append(f'<text x="{x(at):.1f}" y="{y(rate) + 20:.1f}" text-anchor="middle" fill="{color}">{label}</text>')
+            if label:
+                labels.setdefault(label, []).append((at, rate))
             title = f"{content['machine']}, {name}: {row.rate:.1f} tok/s, {row.share_text()}"
             parts.append(f'<circle cx="{x(at):.1f}" cy="{y(rate):.1f}" r="4" fill="{color}"><title>{title}</title></circle>')
+    for label, points in labels.items():
+        at, below = statistics.mean(at for at, _ in points), min(rate for _, rate in points)
+        parts.append(f'<text x="{x(at):.1f}" y="{y(below) + 20:.1f}" text-anchor="middle">{label}</text>')
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
 
