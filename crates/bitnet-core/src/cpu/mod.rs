@@ -25,7 +25,6 @@ mod neon;
 mod neon_dotprod;
 #[cfg(target_arch = "aarch64")]
 mod neon_i8mm;
-#[cfg(target_arch = "x86_64")]
 pub mod partition;
 mod rows;
 mod screen;
