@@ -15,8 +15,8 @@ const TOKENS: usize = 8;
 /// Rows that all tokens pass before the next: they and those that are asked for meanwhile stay in the second cache.
 const GROUP: usize = 64;
 
-/// Blocks that fit in 16-bit sums: four pairs of products a block, each at most 2 * 2 * 128. So much of eight tokens is half of the first
-/// cache.
+/// Blocks that fit in 16-bit sums: four pairs of products a block, each at most 2 * 2 * 128. As many of eight tokens fill half of a first
+/// cache of 32 KB.
 const BLOCKS_IN_16_BITS: usize = 16;
 
 #[target_feature(enable = "avx2,f16c")]
